@@ -69,7 +69,7 @@ mutants: setup ## Take each check away in turn, and see that a detection test mi
 	@$(RUN) -m pytest tests/detection/test_checks_are_needed.py $(ARGS)
 
 healthy-drills: setup ## A hundred drills under everything that a live cluster does, without a false alarm
-	@PGDRILL_HEALTHY_DRILLS=100 $(RUN) -m pytest tests/detection/test_healthy.py $(ARGS)
+	@PGDRILL_HEALTHY_DRILLS=100 $(RUN) -m pytest tests/detection/test_healthy.py -n 2 --dist load $(ARGS)
 
 histories: setup ## Fourteen weeks by barman-cloud, pruned and killed at every step, and a million operations of retention
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/retention/test_retention.py tests/integration/retention/test_prune_tools.py -k barman $(ARGS)

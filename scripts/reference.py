@@ -27,6 +27,7 @@ from pgdrill.cli import app
 from pgdrill.config import Cluster
 from pgdrill.queue_settings import Queue
 from pgdrill.section import Section
+from pgdrill.watch_settings import Watch
 
 PROJECT = Path(__file__).parents[1]
 PAGES = PROJECT / "docs" / "reference"
@@ -130,6 +131,7 @@ def configuration() -> str:
     for name, (model, many) in sections.items():
         head = f"clusters.NAME.{name}"
         lines += _table(f"[[{head}]]" if many else f"[{head}]", model)
+    lines += _table("[watch]", Watch)
     channels = {"channels": AlertChannel, "pings": AlertPing}
     lines += _table("[queues.NAME]", Queue)
     lines += _table("[alerts]", Alerts, leave_out=set(channels))

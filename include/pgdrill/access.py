@@ -6,9 +6,10 @@ arguments.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,16 +21,20 @@ from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify, Gone, Refused, StandbyUnreachable, Unreachable
 from pgdrill.host.process import Runner
 from pgdrill.postgres import session
+from pgdrill.postgres.answered import answered_within
 from pgdrill.postgres.binaries import Binaries
 from pgdrill.postgres.client_files import passed_over
 from pgdrill.postgres.presence import PASSING, listens, tried
 from pgdrill.postgres.refused import hint_of
+from pgdrill.postgres.server_words import words_of
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.repository import Repository
 from pgdrill.repository.tools import BackupTool, make_tool
 from pgdrill.repository.wal_files import WalReader
 
 CONNECT_SECONDS = 10
+BRIEF_SECONDS = 10
+GRACE_SECONDS = 5  # for the server's own word that it is late
 NO_DATABASE = re.compile(r'database ".*" does not exist')
 # The words of a server about one database or role, while others may be let in: whose error, reason,
 # what was expected, and the hint.
@@ -72,13 +77,15 @@ class Credentials:
 
     ``postgres`` holds libpq keywords, ``standby`` those in which the standby differs, ``dump``
     those for the server that logical dumps are taken from (empty: the same), ``environment``
-    variables for tools and storage. Never shown.
+    variables for tools and storage, ``airflow`` address and login of Airflow's API (``url``,
+    ``user``, ``password``). Never shown.
     """
 
     postgres: Mapping[str, str] = field(default_factory=dict, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     standby: Mapping[str, str] = field(default_factory=dict, repr=False)
     dump: Mapping[str, str] = field(default_factory=dict, repr=False)
+    airflow: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -100,6 +107,19 @@ class Access:
             **{k: v for k, v in os.environ.items() if k.startswith("AWS_")},
             **self.credentials.environment,
         }
+
+    @property
+    def airflow_login(self) -> dict[str, str]:
+        """Address, user and password of Airflow's API: the connection's before dr.toml's and the
+        environment's own; empty where nothing says them.
+        """
+        said = self.cluster.airflow
+        own = {
+            "url": said.url,
+            "user": said.user,
+            "password": os.environ.get(said.password_variable, ""),
+        }
+        return {**own, **self.credentials.airflow}
 
     @cached_property
     def objects(self) -> Storage:
@@ -216,6 +236,30 @@ class Access:
             where = f"server of cluster {self.cluster.name}, {shown}"
             connection = self.cluster.server.conn_id
             raise _not_connected(where, words, str(error).strip(), connection) from None
+
+    @contextlib.contextmanager
+    def briefly(self, database: str | None = None) -> Iterator[psycopg.Connection]:
+        """Yield a connection to production for a few short statements.
+
+        Neither a lock nor a server that never answers is waited for without end: the server
+        cancels a statement after ``BRIEF_SECONDS``, and a little later this side hangs up.
+        """
+        with self.connect(database) as connection:
+            try:
+                with answered_within(connection, BRIEF_SECONDS + GRACE_SECONDS):
+                    connection.execute(f"SET statement_timeout = '{BRIEF_SECONDS}s'")
+                    yield connection
+            except psycopg.OperationalError as error:
+                raise Unreachable(
+                    "server-unreachable",
+                    f"server of cluster {self.cluster.name}, database {connection.info.dbname}",
+                    found=words_of(error),
+                    expected=f"answers within {BRIEF_SECONDS} s",
+                    hint=(
+                        "see what its sessions wait for (pg_stat_activity, pg_locks), and whether a"
+                        " pooler or proxy between lets answers through; try again"
+                    ),
+                ) from None
 
     def _other_database(self, words: Mapping[str, str], said: str) -> str:
         """Return another database to try, or an empty string.

@@ -18,14 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import (
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from pgdrill.alert_settings import Alerts
 from pgdrill.check_names import CHECK_NAMES
@@ -33,11 +26,12 @@ from pgdrill.errors import ConfigError
 from pgdrill.queue_settings import Queue, QueueName
 from pgdrill.section import Seconds, Section, store_url
 from pgdrill.tool_facts import DEFAULT_TOOL, TOOLS, all_compressions, misfit
+from pgdrill.watch_settings import Watch
 
 CONFIG_VARIABLE = "PGDRILL_CONFIG"
 MAY_HOLD_SECRETS = (
     *("dsn", "standby_dsn", "url", "reports_url", "endpoint_url", "api_key_variable"),
-    *("secret_variable", "page_url", "runbook_url"),
+    *("secret_variable", "password_variable", "page_url", "runbook_url"),
 )
 CORRECT_IT = (
     "correct it there; the comments in include/dr.toml say what each key takes, and `pgdrill config"
@@ -49,8 +43,9 @@ OWN_PLACES = (
     " the stores are different ones, name each one's endpoint_url; `pgdrill config check` says"
     " whether it is right now"
 )
-OTHERS = ("clusters", "alerts", "queues")  # the file's tables
+OF_FILE = ("clusters", "alerts", "watch", "queues")
 OF_MODELS = ("model-current", "canary", "stale-text")
+Deadline = Annotated[float, Field(ge=0)]
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 if TYPE_CHECKING:
     ToolName = str
@@ -133,6 +128,16 @@ def _dsn_keywords(dsn: str) -> set[str]:
     return {word["keyword"] for word in WORD.finditer(dsn)}
 
 
+def _http_base(value: str, hint: str = "") -> str:
+    """The address of an API, without a slash at the end."""
+    parts = urlsplit(value)
+    if "@" in parts.netloc or parts.query:
+        raise ValueError(f"holds credentials or a query{hint}")
+    if value and (parts.scheme not in ("http", "https") or not parts.netloc):
+        raise ValueError("must be http://host/… or https://host/…")
+    return value.rstrip("/")
+
+
 class RepositorySettings(Section):
     """Where a tool keeps base backups and WAL."""
 
@@ -194,6 +199,12 @@ class Backup(Section):
 
     schedule: str = Field("0 2 * * 0", description="cron, UTC")
     timeout_seconds: Seconds = Field(6 * 3600, description="for the whole base backup")
+    deadline_seconds: Deadline = Field(
+        0,
+        description=(
+            "a run that is not over so long after it was queued is told as late; 0: timeout_seconds"
+        ),
+    )
     stall_seconds: Seconds = Field(900, description="no file read on for so long counts as hanging")
     archive_wait_seconds: Seconds = Field(
         300, description="how long the last WAL segment may take to be archived"
@@ -216,8 +227,17 @@ class Drill(Section):
         3600, description="promised: from a drill's start to correct vector search"
     )
     rpo_seconds: Seconds = Field(60, description="promised: work lost if production dies now")
+    search_seconds: Seconds = Field(
+        90, description="promised: from a running server to correct vector search"
+    )
     timeout_seconds: Seconds = Field(
         4 * 3600, description="for the whole drill; the restored server ends then, too"
+    )
+    deadline_seconds: Deadline = Field(
+        0,
+        description=(
+            "the same for a run of the drill; 0: rto_seconds, and what the last drill took besides"
+        ),
     )
     handover_seconds: Seconds = Field(
         900, description="between the tasks of a drill nobody owns its server; then it ends"
@@ -345,6 +365,13 @@ class Retention(Section):
         7, ge=1, description="objects of no backup count as left behind after so long"
     )
     timeout_seconds: Seconds = Field(3600, description="for each command of the tool")
+    deadline_seconds: Deadline = Field(
+        0,
+        description=(
+            "a run that is not over so long after it was queued is told as late; 0: six "
+            "commands' time"
+        ),
+    )
     stall_seconds: Seconds = Field(
         300, description="a command that moves no byte for so long counts as hanging"
     )
@@ -392,6 +419,13 @@ class Dump(Section):
     )
     timeout_seconds: Seconds = Field(
         6 * 3600, description="for the whole dump, and for each step of its restore"
+    )
+    deadline_seconds: Deadline = Field(
+        0,
+        description=(
+            "a run that is not over so long after it was queued is told as late; 0: "
+            "twice timeout_seconds"
+        ),
     )
     stall_seconds: Seconds = Field(
         900, description="no byte read or written for so long counts as hanging"
@@ -486,14 +520,7 @@ class Embeddings(Section):
     @field_validator("url")
     @classmethod
     def _http_without_credentials(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if "@" in parts.netloc or parts.query:
-            raise ValueError(
-                "holds credentials or a query; name the key's variable in api_key_variable"
-            )
-        if value and (parts.scheme not in ("http", "https") or not parts.netloc):
-            raise ValueError("must be http://host/… or https://host/…")
-        return value.rstrip("/")
+        return _http_base(value, "; name the key's variable in api_key_variable")
 
     @field_validator("api_key_variable")
     @classmethod
@@ -599,6 +626,38 @@ class ApplicationTest(Section):
         return value
 
 
+class AirflowApi(Section):
+    """How the Airflow that runs the cluster's DAGs is asked whether it still works."""
+
+    watched: bool = Field(
+        True, description="false: not asked; for clusters whose jobs something else starts"
+    )
+    conn_id: str = Field(
+        "", description="Airflow connection (type http) with the API server's address, and a login"
+    )
+    url: str = Field(
+        "", description="the same for who watches outside of Airflow: http://host:8080"
+    )
+    user: str = Field("", description="login there; it need only read")
+    password_variable: str = Field(
+        "", description="name of the environment variable that holds its password"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _http_without_credentials(cls, value: str) -> str:
+        return _http_base(value)
+
+    @field_validator("password_variable")
+    @classmethod
+    def _name_not_password(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+            raise ValueError(
+                "is no variable's name (capitals, digits, _); the password never stands here"
+            )
+        return value
+
+
 class Cluster(Section):
     """What is protected: one server with its repository, drill and vector columns."""
 
@@ -618,6 +677,7 @@ class Cluster(Section):
         Path("checks"), description="folder of your own *.sql; relative to this file's folder"
     )
     application_test: ApplicationTest = ApplicationTest()
+    airflow: AirflowApi = AirflowApi()
     owner: str = Field("data-platform", description="shown in the Airflow UI")
     name: str = Field("", exclude=True, description="set from the table's key")
     home: Path = Field(Path(), exclude=True, description="set to the file's folder")
@@ -639,13 +699,12 @@ class Cluster(Section):
         return self.drill.work_directory / self.name
 
 
-class Settings(Section):
+class Settings(Section, arbitrary_types_allowed=True):
     """The whole file: the clusters that can be used, and what is wrong with each of the others."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     clusters: dict[ClusterName, Cluster] = Field(min_length=1)
     alerts: Alerts = Alerts()
+    watch: Watch = Watch()
     queues: dict[QueueName, Queue] = Field({})
     source: Path = Field(Path("dr.toml"), exclude=True)
     wrong: dict[str, ConfigError] = Field(
@@ -756,12 +815,12 @@ def parse(data: dict[str, Any], path: Path) -> Settings:
         wrong[name] = _invalid(
             path, found, expected="places in the store that are each cluster's own", hint=OWN_PLACES
         )
-    unknown = [f"[{key}] {_unknown(key)}" for key in data if key not in OTHERS]
+    unknown = [f"[{key}] {_unknown(key)}" for key in data if key not in OF_FILE]
     alerts, problems = _alerts(data.get("alerts", {}), {*clusters, *wrong})
-    queues, wrong_queues = _queues(data.get("queues", {}), {*clusters, *wrong})
-    problems += wrong_queues
-    if unknown or problems:
-        wrong[""] = _invalid(path, [*unknown, *problems])
+    watch, of_watch = _watch(data.get("watch", {}))
+    queues, of_queues = _queues(data.get("queues", {}), {*clusters, *wrong})
+    if problems := [*unknown, *problems, *of_watch, *of_queues]:
+        wrong[""] = _invalid(path, problems)
     if not clusters:
         raise _invalid(
             path,
@@ -769,7 +828,7 @@ def parse(data: dict[str, Any], path: Path) -> Settings:
             hint=next(iter(wrong.values())).problem.hint,
         )
     return Settings.model_construct(
-        clusters=clusters, alerts=alerts, queues=queues, source=path, wrong=wrong
+        clusters=clusters, alerts=alerts, watch=watch, queues=queues, source=path, wrong=wrong
     )
 
 
@@ -793,6 +852,15 @@ def _queues(table: Any, clusters: set[str]) -> tuple[dict[str, Queue], list[str]
         else:
             kept[name] = found
     return kept, problems
+
+
+def _watch(table: Any) -> tuple[Watch, list[str]]:
+    """How the service watches; as without the table where that is wrong."""
+    try:
+        return Watch.model_validate(table), []
+    except ValidationError as error:
+        found = [f"[{_key(('watch', *one['loc']))}] {_explain(one)}" for one in error.errors()]
+        return Watch(), found
 
 
 def _alerts(table: Any, clusters: set[str]) -> tuple[Alerts, list[str]]:

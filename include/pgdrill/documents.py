@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -63,10 +63,19 @@ Oid = Annotated[
 Location = Annotated[str, AfterValidator(_posix_name)]  # on another host: shown, never used
 
 
-class ToolDocument(BaseModel):
-    """A document of a backup tool. Fields that pgdrill does not use may be whatever they are."""
+class StrictModel(BaseModel):
+    """A document of pgdrill, or a part of one: no unknown field, and nobody writes to it.
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    Read from an object (:func:`read_model`), a number is no string and a string no number. A
+    document that somebody builds step by step says ``frozen=False``, one that later versions may
+    add to ``extra="ignore"``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ToolDocument(StrictModel, extra="ignore"):
+    """A document of a backup tool. Fields that pgdrill does not use may be whatever they are."""
 
 
 def whole_number(text: str, low: int, high: int) -> int:
@@ -104,13 +113,24 @@ def load_json(content: Content) -> Any:
 
 def read_model(kind: type[Kind], content: Content) -> Kind:
     """Read a document by its model. Raises ValueError that names the first field that is wrong."""
-    return as_model(kind, load_json(content))
+    data = load_json(content)
+    if issubclass(kind, ToolDocument):
+        return as_model(kind, data)
+    assert isinstance(content, bytes)  # noqa: S101 - load_json took it
+    return _named(lambda: kind.model_validate_json(content, strict=True))
 
 
 def as_model(kind: type[Kind], data: Any) -> Kind:
-    """Read JSON that was loaded by its model. Raises ValueError as :func:`read_model` does."""
+    """Read what a tool wrote, and was loaded, by its model; a number may be a string of digits.
+
+    Raises ValueError as :func:`read_model` does.
+    """
+    return _named(lambda: kind.model_validate(data))
+
+
+def _named(read: Callable[[], Kind]) -> Kind:
     try:
-        return kind.model_validate(data)
+        return read()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step)[:60] for step in first["loc"]) or "the document"

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from pgdrill.documents import StrictModel
 
 Seconds = Annotated[float, Field(gt=0)]
 
 
-class Section(BaseModel):
+class Section(StrictModel):
     """A table of the file: unknown keys are refused, so that a typing error is not a silent
     default.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def store_url(value: str) -> str:

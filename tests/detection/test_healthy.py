@@ -12,6 +12,7 @@ import random
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -26,6 +27,7 @@ from pgdrill_demo.stack import Stack, preferred_tool
 from tests.damage.small import SmallStack
 
 DRILLS = int(os.environ.get("PGDRILL_HEALTHY_DRILLS", "2"))
+OF_ONE_CLUSTER = min(DRILLS, 10)  # then a new one: what is archived fills the place they work in
 DIMENSIONS = 16
 # PostgreSQL allows all of these as names; 63 bytes is the longest.
 ODD_NAMES = (
@@ -235,17 +237,9 @@ def copies(connection: psycopg.Connection, chance: random.Random) -> None:
             copy.write_row((f"row {number}",))
 
 
-# As many as archiving keeps up with: a drill has to wait for the segments that are left.
-NOT_FAR_BEHIND = """
-SELECT count(*) < 4 FROM pg_ls_archive_statusdir() WHERE name ~ 'ready$'
-"""
-
-
 def switches(connection: psycopg.Connection, chance: random.Random) -> None:
-    row = connection.execute(NOT_FAR_BEHIND).fetchone()
-    if row and row[0]:
-        connection.execute("SELECT pg_logical_emit_message(true, 'healthy', 'x')")
-        connection.execute("SELECT pg_switch_wal()")
+    connection.execute("SELECT pg_logical_emit_message(true, 'healthy', 'x')")
+    connection.execute("SELECT pg_switch_wal()")
 
 
 def checkpoints(connection: psycopg.Connection, chance: random.Random) -> None:
@@ -314,6 +308,17 @@ EXPECTED = (
 )
 
 
+def archiving_keeps_up(connection: psycopg.Connection) -> bool:
+    """Whether few segments wait: a drill refuses to wait for many, rightly, and replays them all.
+
+    On a healthy cluster archiving keeps up; on a busy test machine only if life waits for it.
+    """
+    row = connection.execute(
+        "SELECT count(*) < 4 FROM pg_ls_archive_statusdir() WHERE name ~ 'ready$'"
+    ).fetchone()
+    return bool(row and row[0])
+
+
 class Life:
     """Threads that do what they were given, over and over, until the end."""
 
@@ -344,7 +349,9 @@ class Life:
         try:
             with self.stack.connect() as connection:
                 connection.execute("SET lock_timeout = '2s'; SET statement_timeout = '10s'")
-                while not self._stopped.wait(chance.uniform(0.02, 0.3)):
+                while not self._stopped.wait(chance.uniform(0.05, 0.5)):
+                    if not archiving_keeps_up(connection):
+                        continue
                     try:
                         activity(connection, chance)
                         self.done[name] += 1
@@ -354,8 +361,9 @@ class Life:
             self.errors.append(error)
 
 
-@pytest.fixture(scope="module")
-def healthy() -> Iterator[Stack]:
+@contextmanager
+def busy_cluster() -> Iterator[Stack]:
+    """Yield a living cluster with one base backup, taken while it was written to."""
     stack = SmallStack(Path(tempfile.mkdtemp(prefix="pgdrill-")), tool=preferred_tool())
     try:
         stack.create(sample=False)
@@ -403,20 +411,29 @@ def has_passed(report: Report) -> None:
     assert report.verdict == "passed", report.reason
 
 
-@pytest.mark.timeout(1200)
-@pytest.mark.parametrize("number", range(DRILLS))
-def test_a_busy_cluster_is_restored_without_an_alarm(healthy: Stack, number: int) -> None:
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("nth", range(DRILLS // OF_ONE_CLUSTER))
+def test_a_busy_cluster_is_restored_time_and_again_without_an_alarm(nth: int) -> None:
+    with busy_cluster() as stack:
+        for turn in range(OF_ONE_CLUSTER):
+            number = OF_ONE_CLUSTER * nth + turn
+            print(f"drill {number}")
+            if turn % 3 == 0:  # else the WAL to replay grows from drill to drill
+                take_backup(stack.access)
+            drilled_without_an_alarm(stack, number)
+
+
+def drilled_without_an_alarm(stack: Stack, number: int) -> None:
+    """Drill once, under the activities that the number draws."""
     chance = random.Random(f"healthy/{number}")
     mix = [writes, *chance.sample(ACTIVITIES, 6)]
     if number % 3 == 0:  # long transactions, open over the whole drill
         mix.append(subtransactions)
-    if number % 3 == 0:  # else the WAL to replay grows from drill to drill
-        take_backup(healthy.access)
-    open_one = healthy.connect()
+    open_one = stack.connect()
     open_one.execute("BEGIN")
     open_one.execute("INSERT INTO queue (payload) VALUES ('never committed')")
-    with open_one, Life(healthy, list(dict.fromkeys(mix)), f"{number}") as life:
-        reports = list(tried_again(healthy.access)) if number % 4 == 1 else [drill(healthy.access)]
+    with open_one, Life(stack, list(dict.fromkeys(mix)), f"{number}") as life:
+        reports = list(tried_again(stack.access)) if number % 4 == 1 else [drill(stack.access)]
         done = dict(life.done)
         open_one.execute("ROLLBACK")
     assert sum(done.values()) > 5, f"nothing happened: {done}"

@@ -4,6 +4,7 @@ it is red.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -378,7 +379,8 @@ def test_what_differs_in_a_catalog_is_told_by_column_with_production_s_value_and
     assert "42" not in str(told)
 
 
-def test_large_objects_that_differ_are_told_by_their_numbers(copy: Copy) -> None:
+def test_large_objects_that_differ_are_one_answer_with_their_numbers(copy: Copy) -> None:
+    """They stand in two catalogs, of which the one that is unlinked is missing in both."""
     first, second = (
         int(
             str(
@@ -387,12 +389,36 @@ def test_large_objects_that_differ_are_told_by_their_numbers(copy: Copy) -> None
         )
         for n in (0, 1)
     )
-    copy.sql(f"SELECT lo_unlink({first})", f"SELECT lo_put({second}, 0, 'x')")
+    copy.sql(f"SELECT lo_unlink({first})")
     told = failures(copy, "rows", "table-content")
+    assert list(told) == ["agents.pg_catalog.pg_largeobject_metadata"]
+    assert told["agents.pg_catalog.pg_largeobject_metadata"] == f"large objects missing {first}"
+    copy.sql(f"SELECT lo_put({second}, 0, 'x')")
+    told = failures(copy, "rows", "table-content")
+    assert list(told) == ["agents.pg_catalog.pg_largeobject_metadata"]
     assert (
-        f"large objects missing {first}, changed {second}"
-        in told["agents.pg_catalog.pg_largeobject"]
-    ), told
-    assert f"large objects missing {first}" in told["agents.pg_catalog.pg_largeobject_metadata"], (
-        told
+        told["agents.pg_catalog.pg_largeobject_metadata"]
+        == f"large objects missing {first}, changed {second}"
+    )
+
+
+def test_a_large_object_of_another_owner_is_told_by_its_number(copy: Copy) -> None:
+    number = copy.one("SELECT min(oid) FROM pg_largeobject_metadata")
+    copy.sql("CREATE ROLE thief", f"ALTER LARGE OBJECT {number} OWNER TO thief")
+    told = failures(copy, "rows", "table-content")
+    assert list(told) == ["agents.pg_catalog.pg_largeobject_metadata"]
+    assert told["agents.pg_catalog.pg_largeobject_metadata"].endswith(
+        f"large objects changed {number}"
+    )
+
+
+def test_without_productions_numbers_large_objects_are_one_answer_with_both_figures(
+    copy: Copy,
+) -> None:
+    copy.sql("SELECT lo_unlink(min(oid)) FROM pg_largeobject_metadata")
+    told = copy.red("rows")["table-content"]
+    assert len(told) == 1, told
+    assert re.fullmatch(
+        r"agents\.pg_catalog\.pg_largeobject_metadata \d+ their content: \d+, wanted \d+ rows",
+        told[0],
     )

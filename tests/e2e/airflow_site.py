@@ -17,8 +17,9 @@ import psutil
 from pgdrill_demo.airflow import Airflow
 from pgdrill_demo.stack import Stack
 
-BACKUP, DRILL, DUMP, RETENTION = (
-    f"agents.{job}" for job in ("base_backup", "restore_drill", "logical_dump", "retention")
+BACKUP, DRILL, DUMP, RETENTION, HEALTH = (
+    f"agents.{job}"
+    for job in ("base_backup", "restore_drill", "logical_dump", "retention", "backup_health")
 )
 # A tool that fetches a base backup, and a dump that is being sent.
 FETCHES, SENDS = r" backup-fetch |barman-cloud-restore ", r"pg_dump --format="

@@ -27,6 +27,7 @@ from tests.e2e.airflow_site import (
     DRILL,
     DUMP,
     FETCHES,
+    HEALTH,
     RETENTION,
     SENDS,
     Site,
@@ -96,6 +97,7 @@ def test_a_drill_goes_on_though_the_file_breaks_and_a_typing_error_costs_one_clu
             DRILL,
             DUMP,
             RETENTION,
+            HEALTH,
         }
     finally:
         file.write_text(good)

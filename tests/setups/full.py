@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.setups import contents, rights, servers, settings, signing, stores, traps, versions
+from tests.setups import (
+    contents,
+    rights,
+    servers,
+    settings,
+    signing,
+    stores,
+    surroundings,
+    traps,
+    versions,
+)
 from tests.setups.setup import Setup
 
 FULL: tuple[Setup, ...] = (
@@ -10,6 +20,7 @@ FULL: tuple[Setup, ...] = (
     *settings.SETUPS,
     *signing.SETUPS,
     *traps.SETUPS,
+    *surroundings.SETUPS,
     *rights.SETUPS,
     *contents.SETUPS,
     *stores.SETUPS,

@@ -12,16 +12,22 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from psycopg.conninfo import make_conninfo
+
 from pgdrill.postgres.binaries import as_ordinary_user
+from pgdrill.postgres.server import LocalServer
+from pgdrill_demo.stack import DATABASE
 from tests.integration.worlds import SCHEMA, World
 from tests.kept import ROOT
 from tests.setups.programs import programs
 from tests.setups.setup import Setup
 
+BARE_PATH = "/usr/bin:/bin"
 SECONDS = 600  # for a command, on a machine that has other work
 WITHOUT_VECTORS = (
     "CREATE TABLE docs (id int PRIMARY KEY, body text); INSERT INTO docs SELECT i, md5(i::text)"
@@ -49,6 +55,13 @@ class Host(World):
     closing: contextlib.ExitStack
     filled_up = False
 
+    @cached_property
+    def primary(self) -> LocalServer:
+        return replace(super().primary, port=self.setup.port)
+
+    def conninfo(self, user: str = "postgres", database: str = DATABASE) -> str:
+        return make_conninfo(super().conninfo(user, database), port=self.setup.port)
+
     @property
     def vectors(self) -> bool:
         """Debian's PostgreSQL 15 has none."""
@@ -62,7 +75,7 @@ class Host(World):
             "endpoint_url": self.endpoint_url or self.s3.endpoint_url,
         }
         server = {
-            "dsn": f"host={self.home} port=5432 dbname=agents",
+            "dsn": make_conninfo("", host=str(self.home), port=self.setup.port, dbname="agents"),
             "data_directory": f"{self.home}/primary",
             "bin_dir": f"{self.programs.folder}",
         }
@@ -90,8 +103,9 @@ class Host(World):
 
     def filled(self, text: str) -> str:
         """With this host's own names in it."""
-        for name, value in {"home": str(self.home), "address": self.address}.items():
-            text = text.replace(f"{{{name}}}", value)
+        known = {"home": self.home, "address": self.address, "include": ROOT / "include"}
+        for name, value in known.items():
+            text = text.replace(f"{{{name}}}", str(value))
         return text
 
     def _initdb(self) -> None:
@@ -157,8 +171,10 @@ class Host(World):
     def variables(self) -> dict[str, str]:
         """All that the commands see."""
         own = {name: value for name, value in os.environ.items() if not name.startswith(MINE)}
+        own["HOME"] = str(self.user_home)
+        if self.setup.bare:
+            own = {"PATH": BARE_PATH}
         own |= {
-            "HOME": str(self.user_home),
             "PGDRILL_CONFIG": str(self.config_file),
             "PGUSER": "pgdrill",
             "PGPASSWORD": self.passwords["pgdrill"],
@@ -173,7 +189,9 @@ class Host(World):
 
     def pgdrill(self, *words: str) -> Done:
         """The real command, with ``--json``."""
-        command = [sys.executable, "-c", "from pgdrill.cli import main; main()", *words, "--json"]
+        within = [self.filled(word) for word in self.setup.within]
+        program = [sys.executable, "-c", "from pgdrill.cli import main; main()"]
+        command = [*within, *program, *words, "--json"]
         done = subprocess.run(
             command,
             env=self.variables,
@@ -202,8 +220,9 @@ def host(setup: Setup) -> Iterator[Host]:
     found = programs(setup.postgres)
     if found is None:
         raise FileNotFoundError(f"PostgreSQL {setup.postgres} is not here")
+    above = Path(tempfile.mkdtemp(prefix="pgdrill-"))
     made = Host(
-        Path(tempfile.mkdtemp(prefix="pgdrill-")),
+        above / setup.folder if setup.folder else above,
         tool=setup.tool,
         programs=found,
         segment_bytes=setup.segment_megabytes * 2**20,
@@ -218,4 +237,4 @@ def host(setup: Setup) -> Iterator[Host]:
     finally:
         made.closing.close()
         made.remove()
-        shutil.rmtree(made.home, ignore_errors=True)
+        shutil.rmtree(above, ignore_errors=True)

@@ -36,10 +36,11 @@ class Answer:
 class Setup:
     """One of the full set.
 
-    ``{home}`` and ``{address}`` (of TCP) may stand in values of ``config`` and ``environment``;
-    None takes a variable away. Of ``answer``, None: it works. ``red`` are the examinations of
-    doctor that say so beforehand, the first of which has the answer's words, and ``warns`` those
-    that warn; ``why`` says why doctor's word and the job's differ, where they do.
+    ``{home}``, ``{address}`` (of TCP) and ``{include}`` (of the library) may stand in values of
+    ``config``, ``environment`` and ``within``; None takes a variable away. Of ``answer``, None: it
+    works. ``red`` are the examinations of doctor that say so beforehand, the first of which has the
+    answer's words, and ``warns`` those that warn; ``why`` says why doctor's word and the job's
+    differ, where they do.
     """
 
     family: str
@@ -56,6 +57,10 @@ class Setup:
     # likewise, made when the server has been set up
     mistakes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     environment: Mapping[str, str | None] = field(default_factory=dict)
+    bare: bool = False  # the commands see nothing of whoever runs the tests, not even HOME
+    within: tuple[str, ...] = ()  # words before each command, the command's own being "$@"
+    folder: str = ""  # in which all of it lies
+    port: int = 5432
     debian: str = ""  # Debian's own cluster in place of ours: how one signs in there
     jobs: tuple[str, ...] = ()  # doctor is asked for these alone
     dump: bool = False

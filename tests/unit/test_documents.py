@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from pgdrill.access import Access
 from pgdrill.baseline import backup_record
 from pgdrill.config import load
-from pgdrill.documents import load_json, whole_number
+from pgdrill.documents import StrictModel, ToolDocument, load_json, read_model, whole_number
 from pgdrill.errors import PgdrillError
 from pgdrill.logical import manifest
 from pgdrill.postgres.backup_label import BackupLabel
@@ -617,3 +617,34 @@ def test_the_newest_backup_is_not_replaced_by_an_older_one_without_a_word() -> N
     del found.broken[f"{NAME[:-1]}9"]
     # an older one that is broken says nothing
     assert choose_backup(found, "LATEST", latest, "s3://b").name == NAME
+
+
+class Numbered(StrictModel):
+    """A document of pgdrill with a number."""
+
+    number: int
+
+
+class NumberedByTool(ToolDocument):
+    """The same of a tool."""
+
+    number: int
+
+
+def test_a_number_of_pgdrills_own_document_is_no_string_and_a_tools_may_be_one() -> None:
+    assert read_model(Numbered, b'{"number": 1}').number == 1
+    for content in (b'{"number": "1"}', b'{"number": true}', b'{"number": 1, "more": 2}'):
+        with pytest.raises(ValueError, match=r"number|more"):
+            read_model(Numbered, content)
+    assert read_model(NumberedByTool, b'{"number": "1", "more": 2}').number == 1
+
+
+def test_nobody_writes_to_a_document_that_was_read() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        read_model(Numbered, b'{"number": 1}').number = 2  # type: ignore[misc]
+
+
+def test_every_model_of_pgdrill_is_a_strict_one() -> None:
+    sources = Path("include/pgdrill").rglob("*.py")
+    loose = [str(file) for file in sources if re.search(r"\(BaseModel\b", file.read_text("utf-8"))]
+    assert loose == ["include/pgdrill/documents.py"]

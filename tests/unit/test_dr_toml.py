@@ -120,6 +120,12 @@ def test_the_table_of_a_queue_is_an_example_with_every_key_and_its_default() -> 
             assert (tuple(value) if isinstance(value, list) else value) == field.default, name
 
 
+def test_the_table_of_the_watch_is_there_with_its_defaults() -> None:
+    data = tomllib.loads(UNCOMMENTED)["watch"]
+    fields = config.Watch.model_fields
+    assert data == {name: field.default for name, field in fields.items()}
+
+
 def test_it_holds_no_key_that_the_models_do_not_know() -> None:
     for section, model in sections().items():
         assert set(shown(section)) <= set(model.model_fields)

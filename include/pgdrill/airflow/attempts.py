@@ -57,6 +57,12 @@ def next_dump_attempt(access: Access, run: str) -> Attempt:
     return Attempt(_free(found, run), found[-1] if found else "")
 
 
+def newest_attempt(access: Access, run: str) -> str:
+    """The id of the run's newest drill that has a report; empty where none has."""
+    found = _numbered(_known(access), run)
+    return found[-1] if found else ""
+
+
 def left_behind(access: Access, run: str) -> list[str]:
     """The run's drills that have a folder on this host."""
     folder = access.cluster.state_directory / "drills"

@@ -20,10 +20,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, ValidationError
 
 from pgdrill.airflow.drill_id import drill_id_of
 from pgdrill.config import Cluster
+from pgdrill.documents import StrictModel
 from pgdrill.errors import CouldNotVerify
 from pgdrill.host.owner import write_whole
 from pgdrill.host.private import check_place
@@ -36,10 +37,8 @@ FORGOTTEN_AFTER = timedelta(days=30)
 CONTENT_BYTES = 2**20
 
 
-class Begun(BaseModel):
+class Begun(StrictModel):
     """A job that has begun, and until when it may be at work."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     cluster: str
     until: AwareDatetime

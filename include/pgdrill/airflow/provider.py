@@ -13,6 +13,7 @@ SCHEME = "x-pgdrill"
 OPERATORS = [
     f"pgdrill.airflow.operators.{module}"
     for module in (
+        "backup_health",
         "base_backup",
         "begin_drill",
         "check_restore",

@@ -8,9 +8,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from pgdrill.documents import Instant
+from pgdrill.documents import Instant, StrictModel
 from pgdrill.health.model import HealthFinding
 
 MOST = 1000  # causes, silences, messages that wait: far beyond what a cluster can have
@@ -25,10 +25,8 @@ Findings = Annotated[tuple[HealthFinding, ...], Field(max_length=SHOWN)]
 Channels = Annotated[tuple[Name, ...], Field(max_length=100)]
 
 
-class Kept(BaseModel):
+class Kept(StrictModel, extra="ignore"):
     """A part of the document. What a later version adds is passed over."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class Acknowledgement(Kept):

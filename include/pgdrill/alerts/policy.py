@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from pgdrill.alerts.model import Severity
 from pgdrill.health.model import HealthFinding
+from pgdrill.health.runs import JOBS, check_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,12 @@ class Rule:
         return finding.value < finding.promised * self.clear_share
 
 
-# Lag goes by seconds, not by looks: it is told at 30 and over below 15.
-RULES: Mapping[str, Rule] = {"replay-lag": Rule(good_looks=1, clear_share=0.5)}
+# Lag goes by seconds, not by looks: it is told at 30 and over below 15. Of a job's runs, one that
+# passed ends the alert.
+RULES: Mapping[str, Rule] = {
+    "replay-lag": Rule(good_looks=1, clear_share=0.5),
+    **{check_of(job): Rule(good_looks=1) for job in JOBS},
+}
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,17 @@ from collections.abc import Collection
 from datetime import datetime
 from pathlib import PurePosixPath
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from pgdrill.baseline import Baseline
-from pgdrill.documents import LARGE_DOCUMENT_BYTES, Bytes, Instant, as_model, load_json
+from pgdrill.documents import (
+    LARGE_DOCUMENT_BYTES,
+    Bytes,
+    Instant,
+    StrictModel,
+    load_json,
+    read_model,
+)
 from pgdrill.errors import BackupFault, Problem
 from pgdrill.repository.object_store import Storage
 
@@ -26,10 +33,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,99}")
 RECORD_VERSION = 4  # of the record and of the baseline in it; a new form gets a new number
 
 
-class BackupRecord(BaseModel):
+class BackupRecord(StrictModel):
     """One base backup as it was when it was good."""
-
-    model_config = ConfigDict(extra="forbid")
 
     version: int = RECORD_VERSION
     name: str
@@ -39,7 +44,7 @@ class BackupRecord(BaseModel):
     objects: dict[str, Bytes]
     baseline: Baseline
     # database -> oid of a vector index -> the figures that it was built with
-    built: dict[str, dict[str, dict[str, int]]] = {}
+    built: dict[str, dict[str, dict[str, int]]] = Field(default_factory=dict)
 
 
 def key(name: str) -> str:
@@ -74,7 +79,7 @@ def read(reports: Storage, name: str) -> BackupRecord | None:
                 RECORD_VERSION,
             )
             return None
-        record = as_model(BackupRecord, data)
+        record = read_model(BackupRecord, text)
         if record.name != name:
             raise ValueError(f"it is that of backup {record.name[:60]}")  # noqa: TRY301
     except ValueError as error:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from pgdrill.documents import StrictModel
 from pgdrill.postgres.foreign_code import not_to_be_output
 
 KEPT_HASHES = 20_000
@@ -39,19 +40,17 @@ WHERE n.nspname = %s AND c.relname = %s AND c.relkind IN ('r', 'm')
 """
 
 
-class Copied(BaseModel):
+class Copied(StrictModel):
     """A table as a set of rows."""
-
-    model_config = ConfigDict(extra="forbid")
 
     rows: int
     digest: str
     columns: list[str]  # those that were read
     # those that COPY does not show: they are generated, or their output is somebody's function
-    hidden: list[str] = []
+    hidden: list[str] = Field(default_factory=list)
     share: int = 1
     # of all rows that ``share`` divides, in ascending order
-    hashes: list[int] = []
+    hashes: list[int] = Field(default_factory=list)
 
 
 class NotCopied(Exception):

@@ -15,9 +15,10 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from pgdrill.access import Access
+from pgdrill.access import BRIEF_SECONDS, GRACE_SECONDS, Access
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify, Refused, Unreachable
+from pgdrill.postgres.answered import answered_within
 from pgdrill.postgres.foreign_code import foreign_code, hold
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ WITH RECURSIVE below (relid) AS (
 )
 SELECT relid::int8 FROM below
 """
-STATEMENT_TIMEOUT = "SET statement_timeout = '10s'"
+STATEMENT_TIMEOUT = f"SET statement_timeout = '{BRIEF_SECONDS}s'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _runs_any(connection: psycopg.Connection, oid: int, *, writing: bool = False
 
 def beat(access: Access) -> None:
     """Write one heartbeat into ``pgdrill_heartbeat``."""
-    with access.connect() as connection:
+    with access.briefly() as connection:
         _insert(connection, access)
 
 
@@ -130,9 +131,10 @@ def keep_beating(access: Access, every_seconds: float, stopped: threading.Event)
     while not stopped.is_set():
         try:
             with access.connect() as connection:
-                connection.execute(STATEMENT_TIMEOUT)
                 while not stopped.is_set():
-                    _insert(connection, access)
+                    with answered_within(connection, BRIEF_SECONDS + GRACE_SECONDS):
+                        connection.execute(STATEMENT_TIMEOUT)
+                        _insert(connection, access)
                     written += 1
                     stopped.wait(every_seconds)
         except (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from pgdrill.baseline.copied import Copied
-from pgdrill.documents import Instant, LsnText, SystemIdentifier, Timeline
+from pgdrill.documents import Instant, LsnText, StrictModel, SystemIdentifier, Timeline
 from pgdrill.postgres.catalog_fingerprint import NO_SPAN, Fingerprint, Span
 from pgdrill.postgres.clock import ClockDifference
 from pgdrill.postgres.row_digests import Content, Horizon
@@ -23,13 +23,7 @@ BASELINE_VERSION = 5
 SEGMENT_SIZES = {str(2**power) for power in range(20, 31)}  # 1 MB to 1 GB
 
 
-class Model(BaseModel):
-    """A part of the baseline as JSON."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Changes(Model):
+class Changes(StrictModel):
     """Rows inserted, updated and deleted, as the server counts them."""
 
     inserted: int = 0
@@ -42,7 +36,7 @@ class Changes(Model):
         return self.updated + self.deleted
 
 
-class TableState(Model):
+class TableState(StrictModel, frozen=False):
     """A table at the snapshot.
 
     With a restore point, the snapshot is one right before it, and another one was made right after
@@ -63,10 +57,10 @@ class TableState(Model):
     unread: str = ""
     # Single rows (see :func:`pgdrill.postgres.row_digests.read_sample`) of what was not read whole,
     # or was being written to just then, as of after the restore point: all have to come back.
-    sample: dict[str, str] = {}
+    sample: dict[str, str] = Field(default_factory=dict)
     # Single rows that have to come back, too: both snapshots saw them, though a transaction wrote
     # them that may not have ended long before the first.
-    newer: dict[str, str] = {}
+    newer: dict[str, str] = Field(default_factory=dict)
     counters: Changes  # as of before the snapshot
     vacuums: int = 0
     vacuumed: bool = False  # the number of ``vacuums`` grew
@@ -86,7 +80,7 @@ class TableState(Model):
     copied_later: Copied | None = None
 
 
-class StateTable(Model):
+class StateTable(StrictModel):
     """A table that must come back exactly as it was at the restore point (``drill.state_tables``).
 
     Two snapshots bracket the restore point. Rows are known by their place and writer, as in a
@@ -102,13 +96,13 @@ class StateTable(Model):
     # a large table that did not change; ``digest`` stands for them there.
     firm: dict[str, str] | None
     # Rows that one snapshot has, or that somebody was changing: they may be there.
-    either: dict[str, str] = {}
+    either: dict[str, str] = Field(default_factory=dict)
     unread: str = ""
     code: str = ""
-    columns: list[str] = []
+    columns: list[str] = Field(default_factory=list)
 
 
-class SequenceState(Model):
+class SequenceState(StrictModel, frozen=False):
     """A sequence's position before the snapshot."""
 
     value: int
@@ -120,7 +114,7 @@ class SequenceState(Model):
     later: int | None = None  # its value after the restore point; None: unknown or not there
 
 
-class CollationState(Model):
+class CollationState(StrictModel):
     """A collation in use: its versions and its order."""
 
     recorded: str | None  # the version that its objects were made with
@@ -128,25 +122,27 @@ class CollationState(Model):
     order: str  # a digest of how it sorts
 
 
-class DatabaseState(Model):
+class DatabaseState(StrictModel, frozen=False):
     """One database: its extensions, tables, sequences, catalogs and vector columns."""
 
     extensions: dict[str, str]
     extensions_later: dict[str, str] | None = None
     # versions of extensions that the server has installed, whatever the database uses
-    libraries: dict[str, str] = {}
+    libraries: dict[str, str] = Field(default_factory=dict)
     horizon: Horizon
     tables: dict[str, TableState]
-    state_tables: dict[str, StateTable] = {}
-    sequences: dict[str, SequenceState] = {}
-    unread_sequences: list[str] = []
-    collations: dict[str, CollationState] = {}
+    state_tables: dict[str, StateTable] = Field(default_factory=dict)
+    sequences: dict[str, SequenceState] = Field(default_factory=dict)
+    unread_sequences: list[str] = Field(default_factory=list)
+    collations: dict[str, CollationState] = Field(default_factory=dict)
     schema_objects: Fingerprint
-    vectors: dict[str, VectorState] = {}  # by ``schema.table.column``
-    search_settings: dict[str, str] = {}  # those that searches of the vectors run with
+    vectors: dict[str, VectorState] = Field(default_factory=dict)  # by ``schema.table.column``
+    search_settings: dict[str, str] = Field(
+        default_factory=dict
+    )  # those that searches of the vectors run with
 
 
-class Baseline(Model):
+class Baseline(StrictModel, frozen=False):
     """The record of what production held, read before a restore point and completed after it."""
 
     version: Literal[5] = 5
@@ -156,19 +152,19 @@ class Baseline(Model):
     timeline: Timeline
     settings: dict[str, str]
     # the roles and databases for which transactions are read-only by default
-    read_only: list[str] = []
-    superusers: list[str] = []  # those that may log in
-    configured: dict[str, str] = {}
+    read_only: list[str] = Field(default_factory=list)
+    superusers: list[str] = Field(default_factory=list)  # those that may log in
+    configured: dict[str, str] = Field(default_factory=dict)
     # settings in files that change what statements do (:mod:`pgdrill.postgres.by_file`); None: not
     # known
     by_file: dict[str, str] | None = None
     read_on: Literal["primary", "standby"] = "primary"  # where rows and catalogs were read
     shared_objects: Fingerprint
     # encoding and locale of every database of the cluster, templates too
-    database_forms: dict[str, str] = {}
+    database_forms: dict[str, str] = Field(default_factory=dict)
     database_forms_later: dict[str, str] | None = None
     # oid -> the folder of each tablespace that lies outside of the data directory
-    tablespaces: dict[str, str] = {}
+    tablespaces: dict[str, str] = Field(default_factory=dict)
     databases: dict[str, DatabaseState]
     seconds: float = 0.0
     oldest_xid: int = 0  # the transactions below had ended at the beginning

@@ -215,10 +215,13 @@ class Reading:
         """Note about how many rows there were before; the rows there now were put there later.
 
         It is the lesser of the server's two figures: the counter takes rows twice that a VACUUM saw
-        before their writer reported them.
+        before their writer reported them. Neither tells of a file that was not there yet.
         """
         known = self.looked.listed.get(table.oid, table)
-        figures = [rows for rows in (known.live_rows, known.estimated_rows) if rows]
+        counted = (
+            (known.live_rows, known.estimated_rows) if known.filenode == table.filenode else ()
+        )
+        figures = [rows for rows in counted if rows]
         state.missed, state.estimated_rows, state.bytes = why, min(figures, default=0), known.bytes
 
     def again(self, table: Table, state: TableState) -> None:

@@ -30,7 +30,7 @@ SELECT c.oid::int8, n.nspname, c.relname, c.relfilenode::int8,
             WHEN NOT has_table_privilege(c.oid, 'SELECT')
             THEN format('GRANT SELECT ON %%I.%%I TO %%I', n.nspname, c.relname, current_user)
             WHEN row_security_active(c.oid) THEN format('ALTER ROLE %%I BYPASSRLS', current_user)
-            ELSE '' END, coalesce(s.n_live_tup, 0)
+            ELSE '' END, CASE WHEN c.relkind = 'r' THEN coalesce(s.n_live_tup, 0) ELSE 0 END
 FROM pg_class c
 JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid
@@ -72,7 +72,8 @@ class Table:
     vacuums: int
     grant: str  # SQL for what the role lacks to read it; empty if nothing
     # how many rows it has, as the server counts: known at once after a TRUNCATE, estimated when it
-    # is analyzed
+    # is analyzed; 0 for a materialized view, of which the count comes a second after it was made
+    # anew
     live_rows: int = 0
 
     def with_counters(self, counters: Changes, vacuums: int, live_rows: int) -> Table:

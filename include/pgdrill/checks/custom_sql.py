@@ -23,9 +23,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from pgdrill.config import Cluster
+from pgdrill.documents import StrictModel
 from pgdrill.errors import ConfigError
 
 logger = logging.getLogger(__name__)
@@ -96,10 +97,8 @@ def _seconds(text: str) -> float:
     return float(found[1]) * SECONDS[found[2]]
 
 
-class SqlCheck(BaseModel):
+class SqlCheck(StrictModel):
     """One file with its statement and what its header says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: Path
     statement: str

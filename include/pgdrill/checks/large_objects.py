@@ -6,6 +6,7 @@ Production and the copy are asked which of them do.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 
 import psycopg
@@ -17,53 +18,75 @@ from pgdrill.errors import CouldNotVerify
 logger = logging.getLogger(__name__)
 
 NAMED = 5
+OBJECTS, CONTENT = "pg_catalog.pg_largeobject_metadata", "pg_catalog.pg_largeobject"
 EACH = {
-    "pg_catalog.pg_largeobject": (
+    CONTENT: (
         "SELECT loid::int8, bit_xor(('x' || left(md5(pageno || ':' || encode(data, 'hex')),"
         " 16))::bit(64)::int8)::text || ':' || count(*) FROM pg_catalog.pg_largeobject GROUP BY 1"
     ),
-    "pg_catalog.pg_largeobject_metadata": (
+    OBJECTS: (
         "SELECT oid::int8, lomowner || ' ' || coalesce(lomacl::text, '') FROM"
         " pg_catalog.pg_largeobject_metadata"
     ),
 }
 
 
-def by_number(
-    context: Context, database: str, restored: psycopg.Connection, outcome: Outcome
-) -> Outcome:
-    """Return the outcome with the numbers of the large objects that differ.
+def told_once(
+    context: Context, database: str, restored: psycopg.Connection, outcomes: list[Outcome]
+) -> Iterator[Outcome]:
+    """Yield the outcomes of a database's tables; of large objects that differ there is one.
 
-    An outcome that is no failure, or is not about a table of large objects, is returned as it is.
+    They stand in two catalogs, and what was unlinked is missing in both. The one that is told holds
+    the numbers of all that differ, where production tells them.
     """
-    query = EACH.get(outcome.thing.removeprefix(f"{database}."))
-    if query is None or outcome.status != "fail" or context.production_now is None:
-        return outcome
+    failed = {
+        name: outcome
+        for outcome in outcomes
+        if outcome.status == "fail" and (name := outcome.thing.removeprefix(f"{database}.")) in EACH
+    }
+    yield from (outcome for outcome in outcomes if outcome not in failed.values())
+    if not failed:
+        return
+    first, *others = (failed[name] for name in (OBJECTS, CONTENT) if name in failed)
+    told = _numbers(context, database, restored, [EACH[name] for name in failed])
+    if not told:
+        told = "; ".join(f"their content: {one.value}, wanted {one.threshold}" for one in others)
+    yield replace(
+        first,
+        message="; ".join(filter(None, (first.message, told))),
+        proved=any(one.proved for one in failed.values()),
+    )
+
+
+def _numbers(
+    context: Context, database: str, restored: psycopg.Connection, queries: list[str]
+) -> str:
+    """Return in words which large objects differ; empty where production does not tell."""
+    lost, changed, come = set[int](), set[int](), set[int]()
+    if context.production_now is None:
+        return ""
     try:
         with context.production_now(database) as production:
-            there, here = _each(production, query), _each(restored, query)
+            for query in queries:
+                there, here = _each(production, query), _each(restored, query)
+                lost |= there.keys() - here.keys()
+                come |= here.keys() - there.keys()
+                changed |= {
+                    number for number in there.keys() & here.keys() if there[number] != here[number]
+                }
     except (CouldNotVerify, psycopg.Error) as error:
         logger.info("which large objects differ is not known: %s", type(error).__name__)
-        return outcome
-    lost, come = sorted(there.keys() - here.keys()), sorted(here.keys() - there.keys())
-    changed = sorted(
-        number for number in there.keys() & here.keys() if there[number] != here[number]
-    )
+        return ""
     told = [
-        f"{what} {_list(numbers)}"
+        f"{what} {_list(sorted(numbers))}"
         for what, numbers in (
             ("missing", lost),
-            ("changed", changed),
+            ("changed", changed - lost - come),
             ("not on production now", come),
         )
         if numbers
     ]
-    return replace(
-        outcome,
-        message="; ".join(
-            filter(None, (outcome.message, f"large objects {', '.join(told)}" if told else ""))
-        ),
-    )
+    return f"large objects {', '.join(told)}" if told else ""
 
 
 def _each(connection: psycopg.Connection, query: str) -> dict[int, str]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import psycopg
 
@@ -11,7 +14,8 @@ from pgdrill.baseline import DatabaseState, TableState
 from pgdrill.checks import copied
 from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.comparison import each_database, reading
-from pgdrill.checks.large_objects import by_number
+from pgdrill.checks.cut import Server
+from pgdrill.checks.large_objects import told_once
 from pgdrill.checks.shares import KEY, Fate, agrees, bounds_of, compared_in, fates_of, share_of
 from pgdrill.checks.unread_rows import large_and_empty, missed, unknown_changes
 from pgdrill.postgres.relation_names import apart
@@ -27,6 +31,8 @@ from pgdrill.postgres.row_digests import (
 )
 from pgdrill.postgres.server_words import words_of
 from pgdrill.reports.model import Share
+
+logger = logging.getLogger(__name__)
 
 
 @check(
@@ -49,42 +55,89 @@ def table_content(context: Context) -> Iterator[Outcome]:
     context.settle()
     context.memo.pop(KEY, None)  # asked a second time, it is not counted twice
 
-    def ask(connection: psycopg.Connection, name: str, state: DatabaseState) -> Iterator[Outcome]:
-        with contextlib.ExitStack() as later:
-            yield from _database(context, connection, name, state, later)
+    yield from each_database(
+        context, "tables", functools.partial(rows_as_recorded, context), rows=True
+    )
 
-    yield from each_database(context, "tables", ask, rows=True)
+
+def rows_as_recorded(
+    context: Context, connection: psycopg.Connection, name: str, database: DatabaseState
+) -> Iterator[Outcome]:
+    """Yield an answer for each table of a database that differs, and one for all that agree."""
+    with contextlib.ExitStack() as later:
+        session = _Session(context, name, connection, later, Server(context, name))
+        yield from _database(context, session, name, database)
 
 
 def _database(
-    context: Context,
-    connection: psycopg.Connection,
-    name: str,
-    database: DatabaseState,
-    later: contextlib.ExitStack,
+    context: Context, session: _Session, name: str, database: DatabaseState
 ) -> Iterator[Outcome]:
     agreeing = rows = 0
-    connection.execute("SET row_security = off")
-    line = horizon_on(connection, database.horizon)
+    others: list[Outcome] = []
+    session.settled()
+    line = horizon_on(session.connection, database.horizon)
     for table, state in database.tables.items():
-        if connection.closed:  # a table's code may have ended it, which says nothing of the others
-            with contextlib.suppress(psycopg.Error):
-                connection = later.enter_context(reading(context, name))
-                connection.execute("SET row_security = off")
         altered = f"pg_attribute:{state.oid}" in database.schema_objects.later
-        outcome, found_rows = _table(
-            context, connection, f"{name}.{table}", table, line, state, altered=altered
+        outcome, share, found_rows = session.ask(table, line, state, altered=altered)
+        compared_in(context.memo).add(
+            share, outcome.thing if outcome.status in ("warn", "skip") else ""
         )
         if outcome.status == "pass" and not state.code:
             agreeing, rows = agreeing + 1, rows + found_rows
         else:
-            yield by_number(context, name, connection, outcome)
+            others.append(outcome)
+    yield from told_once(context, name, session.connection, others)
     if agreeing:
         yield Outcome("pass", f"{name}: {agreeing} tables", rows, "as recorded", "rows in all")
 
 
+@dataclass
+class _Session:
+    """The session that a database's tables are read in; another one where it ended."""
+
+    context: Context
+    database: str
+    connection: psycopg.Connection
+    later: contextlib.ExitStack
+    server: Server
+
+    def settled(self) -> None:
+        """Let it see every row: a role that may not gets an error instead."""
+        self.connection.execute("SET row_security = off")
+
+    def ask(
+        self, table: str, line: Horizon, state: TableState, *, altered: bool
+    ) -> tuple[Outcome, Share, int]:
+        """Return the answer for a table, what was compared of it, and how many rows it has.
+
+        A session that ends over it says nothing yet: the table is read again by itself, and only a
+        server that crashes over it is the backup's fault.
+        """
+        thing = f"{self.database}.{table}"
+        for tries_left in (1, 0):
+            self._opened()
+            outcome, share, rows = _table(
+                self.connection, thing, table, line, state, altered=altered
+            )
+            if outcome.status != "fail" or not self.connection.closed:
+                break
+            if tries_left:
+                logger.warning("the session ended while %s was read: it is read again", thing)
+                self.server.crashed()  # by now it may be back, whoever made it crash
+            elif not self.server.crashed():
+                words = f"the session was cut twice while it was read: {outcome.message}"
+                outcome = Outcome("skip", thing, message=words)
+        return outcome, share, rows
+
+    def _opened(self) -> None:
+        """Open another session where this one ended; where that fails, the table says so."""
+        if self.connection.closed:
+            with contextlib.suppress(psycopg.Error):
+                self.connection = self.later.enter_context(reading(self.context, self.database))
+                self.settled()
+
+
 def _table(
-    context: Context,
     connection: psycopg.Connection,
     thing: str,
     table: str,
@@ -92,8 +145,8 @@ def _table(
     state: TableState,
     *,
     altered: bool,
-) -> tuple[Outcome, int]:
-    """Return the answer for a table, and how many rows of it were read.
+) -> tuple[Outcome, Share, int]:
+    """Return the answer for a table, what was compared, and how many rows of it were read.
 
     ``altered``: it was altered on production since the baseline began.
     """
@@ -156,8 +209,7 @@ def _table(
         outcome = Outcome(
             "fail", thing, type(error).__name__, "readable to the end", words_of(error)[:300]
         )
-    compared_in(context.memo).add(share, thing if outcome.status in ("warn", "skip") else "")
-    return outcome, found.rows if found else 0
+    return outcome, share, found.rows if found else 0
 
 
 def _gone_columns(

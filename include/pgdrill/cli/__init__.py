@@ -26,6 +26,7 @@ from pgdrill.cli import (
     retention,
     show,
     sweeping,
+    watch,
 )
 from pgdrill.cli import heartbeat as beating
 from pgdrill.cli.app import app
@@ -44,6 +45,7 @@ app.command("report")(show.report)
 app.command("checks")(show.checks)
 app.command("doctor")(doctor.doctor)
 app.command("health")(health.health)
+app.command("watch")(watch.watch)
 app.command("archive-command")(show.archive_command)
 app.command("label")(label.label)
 app.command("heartbeat")(beating.heartbeat)

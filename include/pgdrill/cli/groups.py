@@ -18,7 +18,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "Set up": ("init", "config", "doctor", "archive-command", "label", "heartbeat"),
     "Back up": ("backup", "backups", "dump", "dumps", "baseline"),
     "Prove": ("drill", "destroy", "verify", "report", "checks"),
-    "Watch": ("health", "alert", "silence"),
+    "Watch": ("health", "watch", "alert", "silence"),
     "Keep": ("prune", "window", "hold", "leases"),
     "Restore": ("restore-table",),
     "Queues in Redis": ("queue",),

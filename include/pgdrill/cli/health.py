@@ -12,9 +12,13 @@ import typer
 from pgdrill.cli.app import ClusterArgument, JsonOption, command, out, say, session_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pgdrill.cli.app import Session
-    from pgdrill.health import HealthReport, Watcher
+    from pgdrill.health import HealthReport
     from pgdrill.health.check import Cost
+
+    Look = Callable[[tuple[Cost, ...], float], HealthReport]
 
 EVERY_SECONDS = 10.0
 SECONDS = 60.0
@@ -61,10 +65,10 @@ def health(
 
     try:
         with ExitStack() as stack:
-            watchers = _watchers(session_of(context), cluster, stack)
+            looks = _looks(session_of(context), cluster, stack)
             if watch:
-                return _watch(watchers, timeout, full=full)
-            found = [one.look(_all(), seconds=timeout) for one in watchers]
+                return _watch(looks, timeout, full=full)
+            found = [look(_all(), timeout) for look in looks]
     except PgdrillError as error:
         if not nagios:
             raise
@@ -88,17 +92,30 @@ def _all() -> tuple[Cost, ...]:
     return COSTS
 
 
-def _watchers(session: Session, cluster: str, stack: ExitStack) -> list[Watcher]:
-    from pgdrill.health import Watcher
+def _looks(session: Session, cluster: str, stack: ExitStack) -> list[Look]:
+    """Return what looks at each cluster. One that is configured wrongly costs itself only, unless
+    it was asked for by name.
+    """
+    from pgdrill.health.configuration import not_configured
+
+    wrong = {} if cluster else session.settings.wrong
+
+    def of_wrong(name: str) -> Look:
+        return lambda _costs, _seconds: not_configured(name, wrong[name])
 
     names = [cluster] if cluster else session.settings.names
-    made = [Watcher(session.access(name)) for name in names]
-    for one in made:
-        stack.callback(one.close)
-    return made
+    return [of_wrong(name) if name in wrong else _look(session, name, stack) for name in names]
 
 
-def _watch(watchers: list[Watcher], timeout: float, *, full: bool) -> int:
+def _look(session: Session, name: str, stack: ExitStack) -> Look:
+    from pgdrill.health import Watcher
+
+    watcher = Watcher(session.access(name))
+    stack.callback(watcher.close)
+    return lambda costs, seconds: watcher.look(costs, seconds=seconds)
+
+
+def _watch(looks: list[Look], timeout: float, *, full: bool) -> int:
     """Show a live table. What is asked every five minutes stays as it was last answered."""
     from rich.console import Group
     from rich.live import Live
@@ -110,21 +127,12 @@ def _watch(watchers: list[Watcher], timeout: float, *, full: bool) -> int:
         with Live(console=out(), auto_refresh=False) as live:
             while True:
                 began = time.monotonic()
-                for one in watchers:
-                    found = one.look(seconds=timeout)
-                    shown[found.cluster] = _with_earlier(found, shown.get(found.cluster))
+                for look in looks:
+                    found = look((), timeout)
+                    shown[found.cluster] = found.after(shown.get(found.cluster))
                 live.update(
                     Group(*(health_table(one, full=full) for one in shown.values())), refresh=True
                 )
                 time.sleep(max(0.0, EVERY_SECONDS - (time.monotonic() - began)))
     except KeyboardInterrupt:
         return 0
-
-
-def _with_earlier(found: HealthReport, earlier: HealthReport | None) -> HealthReport:
-    """Return a look with the answers of an earlier one that it did not ask for."""
-    if earlier is None:
-        return found
-    asked = {one.check for one in found.findings}
-    kept = [one for one in earlier.findings if one.check not in asked]
-    return found.model_copy(update={"findings": [*found.findings, *kept]})

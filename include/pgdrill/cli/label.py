@@ -89,7 +89,7 @@ def _label(wanted: dict[str, str]) -> Label:
 def _print(access: Access, database: str, table: str, column: str, label: Label) -> int:
     from pgdrill.vectors.labels import label_statement
 
-    with access.connect(database or None) as connection:
+    with access.briefly(database or None) as connection:
         say(f"{label_statement(connection, table, column, label)};")
     return Exit.GOOD
 
@@ -99,7 +99,7 @@ def _write(
 ) -> int:
     from pgdrill.vectors.labels import set_label
 
-    with access.connect(database or None) as connection:
+    with access.briefly(database or None) as connection:
         set_label(connection, table, column, label)
     if as_json:
         say(json.dumps({"table": table, "column": column, **label.model_dump()}, indent=1))
@@ -136,7 +136,7 @@ def _databases(access: Access, database: str) -> tuple[str, ...]:
 
     if database or access.cluster.server.databases:
         return (database,) if database else access.cluster.server.databases
-    with access.connect() as connection:
+    with access.briefly() as connection:
         return filled_databases(connection)
 
 
@@ -144,7 +144,7 @@ def _lines(access: Access, database: str) -> list[dict[str, Any]]:
     from pgdrill.vectors.labels import LabelError, parse_label, read_comments
 
     lines = []
-    with access.connect(database) as connection:
+    with access.briefly(database) as connection:
         for (schema, table, column), comment in read_comments(connection).items():
             try:
                 label = parse_label(comment)

@@ -24,12 +24,14 @@ MADE_BY = {
     "restore_drill": "restore_drill_dag",
     "logical_dump": "logical_dump_dag",
     "retention": "retention_dag",
+    "backup_health": "backup_health_dag",
 }
 KINDS = {
     "server.conn_id": "postgres",
     "server.standby_conn_id": "postgres",
     "dump.conn_id": "postgres",
     "repository.conn_id": "aws",
+    "airflow.conn_id": "http",
 }
 ALONE = ("LocalExecutor", "SequentialExecutor")
 
@@ -186,6 +188,7 @@ def _keys(subject: Subject) -> dict[str, str]:
         "server.standby_conn_id": cluster.server.standby_conn_id,
         "dump.conn_id": cluster.dump.conn_id,
         "repository.conn_id": cluster.repository.conn_id,
+        "airflow.conn_id": cluster.airflow.conn_id,
     }
     return {key: conn_id for key, conn_id in named.items() if conn_id}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pgdrill.documents import StrictModel
 
 Job = Literal["backup", "drill", "dump", "prune"]
 JOBS: tuple[Job, ...] = ("backup", "drill", "dump", "prune")
@@ -59,13 +59,11 @@ def not_asked(thing: str, why: str) -> Finding:
     return Finding("not asked", thing, why)
 
 
-class Line(BaseModel):
+class Line(StrictModel):
     """One answer, with the examination that gave it.
 
     ``reason``: the error's stable word, where an error gave it.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
     part: str
@@ -78,13 +76,11 @@ class Line(BaseModel):
     seconds: float = 0.0
 
 
-class Diagnosis(BaseModel):
+class Diagnosis(StrictModel):
     """All lines about one cluster, as one user of one host sees it.
 
     They are asked for the jobs that the host is to do.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     cluster: str
     host: str

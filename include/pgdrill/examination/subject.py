@@ -74,6 +74,7 @@ class HurriedSubject:
             f"PASSWORD_{n}": one.get("password", "")
             for n, one in enumerate((known.postgres, known.standby, known.dump))
         }
+        words["PASSWORD_AIRFLOW"] = self.access.airflow_login["password"]
         return {**os.environ, **self.access.environment, **words}
 
 

@@ -7,7 +7,10 @@ Importing this package registers the checks. Findings are data (:mod:`pgdrill.he
 from __future__ import annotations
 
 from pgdrill.health import (
+    airflow,
+    airflow_runs,
     archiving,
+    drill_promises,
     failover,
     host,
     promises,
@@ -17,6 +20,7 @@ from pgdrill.health import (
     server,
     settings,
     slots,
+    watch_beat,
 )
 from pgdrill.health.check import HEALTH_CHECKS, PLACES, HealthCheck, in_order
 from pgdrill.health.model import HealthFinding, HealthReport, HealthStatus
@@ -31,7 +35,10 @@ __all__ = [
     "HealthReport",
     "HealthStatus",
     "Watcher",
+    "airflow",
+    "airflow_runs",
     "archiving",
+    "drill_promises",
     "failover",
     "host",
     "in_order",
@@ -43,4 +50,5 @@ __all__ = [
     "server",
     "settings",
     "slots",
+    "watch_beat",
 ]

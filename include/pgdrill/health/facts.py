@@ -68,6 +68,14 @@ class ArchiverFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockFacts:
+    """How far this host's clock is ahead of the server's, give or take ``uncertain_seconds``."""
+
+    ahead_seconds: float
+    uncertain_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where the primary's WAL is."""
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from pgdrill.documents import Bytes, Instant, Lsn, Timeline, read_model
+from pgdrill.documents import Bytes, Instant, Lsn, StrictModel, Timeline, read_model
 from pgdrill.errors import PgdrillError
 from pgdrill.repository.object_store import Storage
 
@@ -23,13 +23,7 @@ MOST_SAMPLES = 300
 LONGEST = timedelta(days=1)
 
 
-class Part(BaseModel):
-    """A part of the memory."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Sample(Part):
+class Sample(StrictModel, frozen=False):
     """Where the primary's WAL was at an instant, by the server's own clock.
 
     ``next_xid``: the number of the next transaction; what has the same committed nothing between.
@@ -42,7 +36,7 @@ class Sample(Part):
     wal_directory_bytes: Bytes | None = None
 
 
-class WalMemory(Part):
+class WalMemory(StrictModel, frozen=False):
     """The archived WAL as far as it was listed.
 
     ``runs``: timeline, first and last segment of each run; ``gone``: of those that were there, are
@@ -52,18 +46,18 @@ class WalMemory(Part):
     """
 
     segment_bytes: int = Field(16 * 2**20, gt=0)
-    runs: list[tuple[int, int, int]] = []
-    gone: list[tuple[int, int, int]] = []
+    runs: list[tuple[int, int, int]] = Field(default_factory=list)
+    gone: list[tuple[int, int, int]] = Field(default_factory=list)
     newest_key: str = ""
     swept_key: str = ""
     swept_at: Instant | None = None
     round_started_at: Instant | None = None
     whole_at: Instant | None = None
-    histories: dict[int, list[tuple[int, int]]] = {}
-    missing_since: dict[str, Instant] = {}
+    histories: dict[int, list[tuple[int, int]]] = Field(default_factory=dict)
+    missing_since: dict[str, Instant] = Field(default_factory=dict)
 
 
-class Needed(Part):
+class Needed(StrictModel):
     """The WAL that backups need: everything from ``start_lsn`` on, and single runs before that.
 
     ``newest_lsn``: where the newest good base backup begins.
@@ -71,10 +65,10 @@ class Needed(Part):
 
     start_lsn: Lsn
     newest_lsn: Lsn
-    own: list[tuple[int, int, int]] = []
+    own: list[tuple[int, int, int]] = Field(default_factory=list)
 
 
-class Memory(Part):
+class Memory(StrictModel, frozen=False):
     """Everything that is remembered of one cluster."""
 
     version: int = 1
@@ -82,7 +76,7 @@ class Memory(Part):
     saved_at: Instant | None = None
     looked_wide_at: Instant | None = None  # at what is asked every five minutes
     timeline: Timeline | None = None
-    samples: list[Sample] = []
+    samples: list[Sample] = Field(default_factory=list)
     wal: WalMemory = Field(default_factory=WalMemory)
     needed: Needed | None = None
 

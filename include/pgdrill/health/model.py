@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pgdrill.documents import StrictModel
 
 # ok: measured, and as promised. warning: it goes the wrong way. critical: a promise is broken.
 # unknown: could not be looked at, which is never ok. not asked: no matter here, and ``found`` says
@@ -15,10 +15,8 @@ HealthStatus = Literal["ok", "warning", "critical", "unknown", "not asked"]
 BY_GRAVITY: tuple[HealthStatus, ...] = ("critical", "unknown", "warning", "ok", "not asked")
 
 
-class HealthFinding(BaseModel):
+class HealthFinding(StrictModel):
     """One answer of one health check, about one thing."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     cluster: str
     check: str  # stable name in kebab-case, e.g. "archiver", "replay-lag"
@@ -36,10 +34,8 @@ class HealthFinding(BaseModel):
     looked_at: datetime
 
 
-class HealthReport(BaseModel):
+class HealthReport(StrictModel):
     """All findings of one look at one cluster."""
-
-    model_config = ConfigDict(frozen=True)
 
     cluster: str
     host: str
@@ -55,6 +51,14 @@ class HealthReport(BaseModel):
     def worst_first(self) -> list[HealthFinding]:
         """The findings by gravity, the worst first; within it in the order of asking."""
         return sorted(self.findings, key=lambda one: BY_GRAVITY.index(one.status))
+
+    def after(self, earlier: HealthReport | None) -> HealthReport:
+        """Return this look with the answers of an earlier one that it did not ask for."""
+        if earlier is None:
+            return self
+        asked = {one.check for one in self.findings}
+        kept = [one for one in earlier.findings if one.check not in asked]
+        return self.model_copy(update={"findings": [*self.findings, *kept]})
 
     @property
     def nagios_code(self) -> int:

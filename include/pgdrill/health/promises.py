@@ -240,6 +240,7 @@ def drill(subject: HealthSubject) -> Iterator[Answer]:
     hint="`pgdrill report CLUSTER` shows what failed, with a hint for each",
     example="20261127T110000Z-3f9a2c: failed, 2 of 61 checks failed, first index-recall items.v",
     needs=("repository",),
+    hides=("drill-rto", "drill-rpo"),
 )
 def verdict(subject: HealthSubject) -> Iterator[Answer]:
     """Judge the last drill that is over."""

@@ -37,9 +37,13 @@ APART_SECONDS = 15.0  # between looks: more makes a measure an estimate, which i
         "dump-age",
         "drill-age",
         "drill-verdict",
+        "drill-rto",
+        "drill-search",
+        "drill-rpo",
         "retention-age",
         "room",
         "proved-libraries",
+        "watch",
     ),
 )
 def repository(subject: HealthSubject) -> Iterator[Answer]:

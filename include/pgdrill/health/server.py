@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import psycopg
 
 from pgdrill.errors import Gone
 from pgdrill.health.answer import Answer
 from pgdrill.health.check import health_check
-from pgdrill.health.facts import read_archiver, read_place
+from pgdrill.health.facts import ArchiverFacts, ClockFacts, read_archiver, read_place
 from pgdrill.health.memory import Sample, begun_behind
 from pgdrill.health.subject import HealthSubject
+from pgdrill.reports.terminal import seconds as shown
 
+CLOCK_SECONDS = 10.0  # half the shortest promise that anybody is likely to make
 ASKED_OF_IT = (
+    "clock",
     "wal-waiting",
     "archiver",
     "wal-room",
@@ -67,11 +72,11 @@ def server(subject: HealthSubject) -> Iterator[Answer]:
 
 def _read(subject: HealthSubject) -> None:
     try:
-        subject.archiver = read_archiver(subject.server)
+        subject.archiver, subject.clock = _timed(subject.server)
     except psycopg.OperationalError:
         # it may have been restarted since the last look
         subject.drop()
-        subject.archiver = read_archiver(subject.server)
+        subject.archiver, subject.clock = _timed(subject.server)
     if subject.archiver.in_recovery:
         return
     subject.place = found = read_place(subject.server)
@@ -79,6 +84,50 @@ def _read(subject: HealthSubject) -> None:
         Sample(
             at=subject.archiver.now, timeline=found.timeline, lsn=found.lsn, next_xid=found.next_xid
         )
+    )
+
+
+def _timed(connection: psycopg.Connection) -> tuple[ArchiverFacts, ClockFacts]:
+    """Read what the server says, and by how much this host's clock is ahead of its own."""
+    before = datetime.now(UTC)
+    began = time.monotonic()
+    found = read_archiver(connection)
+    took = time.monotonic() - began
+    middle = before + timedelta(seconds=took / 2)
+    return found, ClockFacts((middle - found.now).total_seconds(), took / 2)
+
+
+@health_check(
+    "clock",
+    "server",
+    passing=f"this host's clock and the server's are at most {CLOCK_SECONDS:g} s apart",
+    hint="see on both hosts whether the clock is set by NTP: `timedatectl`, `chronyc tracking`",
+    example="this host's clock is 340 s ahead of the server's",
+    cost="each look",
+    needs=("server",),
+)
+def clock(subject: HealthSubject) -> Iterator[Answer]:
+    """Compare the two clocks: ages are told by this host's, lag and archiving by the server's."""
+    assert subject.clock is not None  # noqa: S101 - needs=("server",)
+    yield judge_clock(subject.clock)
+
+
+def judge_clock(found: ClockFacts) -> Answer:
+    """Judge by what they are apart at least: an answer that took long says little."""
+    least = max(0.0, abs(found.ahead_seconds) - found.uncertain_seconds)
+    late = least > CLOCK_SECONDS
+    side = "ahead of" if found.ahead_seconds > 0 else "behind"
+    return Answer(
+        "warning" if late else "ok",
+        f"this host's clock is {shown(round(least, 1))} {side} the server's"
+        if late
+        else f"at most {shown(round(least + 2 * found.uncertain_seconds, 1))} apart",
+        "",
+        f"at most {shown(CLOCK_SECONDS)} apart",
+        least,
+        CLOCK_SECONDS,
+        "seconds",
+        reason="clocks-apart" if late else "",
     )
 
 

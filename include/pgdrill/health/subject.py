@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 import psycopg
 
 from pgdrill.examination.subject import HurriedSubject, hurry
-from pgdrill.health.facts import ArchiverFacts, Place, ReceiverFacts, WalDirectory
+from pgdrill.health.airflow_api import AirflowApi
+from pgdrill.health.facts import ArchiverFacts, ClockFacts, Place, ReceiverFacts, WalDirectory
 from pgdrill.health.memory import Memory
 from pgdrill.reports.model import Report
 from pgdrill.repository.tools.base import BaseBackup
@@ -41,18 +42,22 @@ class HealthSubject(HurriedSubject):
     now: datetime = field(default_factory=lambda: datetime.now(UTC))  # by this host's clock
     wide: bool = True  # what is asked every five minutes is asked in this look
     archiver: ArchiverFacts | None = None  # server
+    clock: ClockFacts | None = None  # server
     place: Place | None = None  # server
     wal_directory: WalDirectory | None = None  # wal-waiting
     receiver: ReceiverFacts | None = None  # standby
     backups: BackupFacts | None = None  # read_backups, once in a look
     reports: list[Report] | None = None  # newest_reports, once in a look
+    airflow: AirflowApi | None = None  # airflow, and kept from look to look with its login
+    airflow_known: bool = False  # airflow: it has answered in this look
     _primary: psycopg.Connection | None = field(default=None, repr=False)
     _standby: psycopg.Connection | None = field(default=None, repr=False)
 
     def forget_look(self) -> None:
         """Forget what the last look learned."""
-        self.archiver = self.place = self.wal_directory = self.receiver = None
+        self.archiver = self.clock = self.place = self.wal_directory = self.receiver = None
         self.backups = self.reports = None
+        self.airflow_known = False
         self.now = datetime.now(UTC)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime, timedelta
 
 from pgdrill.access import Access
@@ -13,11 +13,11 @@ from pgdrill.errors import PgdrillError
 from pgdrill.examination.asking import Asked, ask_all, guarded, with_needs
 from pgdrill.health.answer import Answer, unknown
 from pgdrill.health.check import Cost, HealthCheck, in_order
+from pgdrill.health.findings import finding_of
 from pgdrill.health.memory import read_memory, write_memory
-from pgdrill.health.model import HealthFinding, HealthReport
+from pgdrill.health.model import HealthReport
 from pgdrill.health.subject import HealthSubject
-from pgdrill.host.process import mask
-from pgdrill.text import one_line
+from pgdrill.host.process import masking
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,12 @@ class Watcher:
             seconds=seconds,
             together=lambda one: THREADS.get(one.place, one.place),
         )
-        findings = [finding for one in asked for finding in _findings(one, subject, seconds)]
+        hide = masking(subject.secrets())
+        findings = [
+            finding_of(one.question, answer, cluster=subject.name, at=subject.now, hide=hide)
+            for one in asked
+            for answer in _answered(one, seconds)
+        ]
         if any(one.running for one in asked):
             subject.abandon()
         if subject.wide:
@@ -153,34 +158,6 @@ def _of_problem(error: PgdrillError) -> Answer:
     )
 
 
-def _findings(
-    asked: Asked[HealthCheck, Answer], subject: HealthSubject, seconds: float
-) -> Iterator[HealthFinding]:
-    one = asked.question
+def _answered(asked: Asked[HealthCheck, Answer], seconds: float) -> list[Answer]:
     late = [unknown(f"no answer within {seconds:g} s", "no-answer")]
-    for answer in asked.answers if asked.answered.is_set() else late:
-        yield _finding(one, answer, subject)
-
-
-def _finding(one: HealthCheck, answer: Answer, subject: HealthSubject) -> HealthFinding:
-    told = answer.status in ("warning", "critical", "unknown")
-    secrets = subject.secrets()
-    texts = {
-        "thing": answer.thing,
-        "found": answer.found,
-        "promise": answer.promise or one.passing,
-        "hint": (answer.hint or one.hint) if told else "",
-    }
-    safe = {name: one_line(mask(text, secrets)) for name, text in texts.items()}
-    return HealthFinding(
-        cluster=subject.name,
-        check=one.name,
-        status=answer.status,
-        value=answer.value,
-        promised=answer.promised,
-        unit=answer.unit,
-        would_lose_seconds=answer.would_lose_seconds,
-        reason=answer.reason,
-        looked_at=subject.now,
-        **safe,
-    )
+    return asked.answers if asked.answered.is_set() else late

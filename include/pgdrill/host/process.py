@@ -139,14 +139,26 @@ def mask(text: str, environment: Mapping[str, str]) -> str:
 
     The variables are those of ``environment``.
     """
-    # one may begin with another
-    for name, value in sorted(environment.items(), key=lambda item: -len(item[1])):
+    return masking(environment)(text)
+
+
+def masking(environment: Mapping[str, str]) -> Callable[[str], str]:
+    """Return what replaces the value of every secret variable in a text by ``***``."""
+    values = []
+    for name, value in environment.items():
         upper = name.upper()
-        if upper.endswith(PATH_SUFFIXES) or not any(word in upper for word in SECRET_NAMES):
+        if len(value) < MIN_SECRET_LENGTH or upper.endswith(PATH_SUFFIXES):
             continue
-        if len(value) >= MIN_SECRET_LENGTH:
+        if any(word in upper for word in SECRET_NAMES):
+            values.append(value)
+    values.sort(key=len, reverse=True)  # one may begin with another
+
+    def masked(text: str) -> str:
+        for value in values:
             text = text.replace(value, "***")
-    return text
+        return text
+
+    return masked
 
 
 class Stopped(Exception):

@@ -12,10 +12,17 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from pgdrill.access import Access
-from pgdrill.documents import LARGE_DOCUMENT_BYTES, Bytes, Instant, as_model, load_json
+from pgdrill.documents import (
+    LARGE_DOCUMENT_BYTES,
+    Bytes,
+    Instant,
+    StrictModel,
+    load_json,
+    read_model,
+)
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify
 
 MANIFEST_VERSION = 1
@@ -24,13 +31,7 @@ FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]
 UNFIT = re.compile(r"[^A-Za-z0-9_-]")
 
 
-class Model(BaseModel):
-    """A part of the manifest."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class DumpFile(Model):
+class DumpFile(StrictModel):
     """An object of the dump, below the dump's own prefix."""
 
     name: str
@@ -38,7 +39,7 @@ class DumpFile(Model):
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
 
-class TableContent(Model):
+class TableContent(StrictModel):
     """A table in the snapshot.
 
     ``digest`` is None where the table was too large to be digested, and ``why`` says so.
@@ -60,14 +61,14 @@ class TableContent(Model):
     children: list[str] = Field(default_factory=list)
 
 
-class SequenceRange(Model):
+class SequenceRange(StrictModel):
     """A sequence's value before and after the dump: it moves outside of any snapshot."""
 
     first: int | None
     last: int | None
 
 
-class VectorIndex(Model):
+class VectorIndex(StrictModel):
     """An HNSW or IVFFlat index that a restore has to build.
 
     ``rows`` have a vector; ``bytes`` is its size on disk.
@@ -85,7 +86,7 @@ class VectorIndex(Model):
     bytes: int
 
 
-class DatabaseDump(Model):
+class DatabaseDump(StrictModel):
     """One database of the dump.
 
     ``command`` is what was run, exactly; passwords and address were in its environment.
@@ -125,7 +126,7 @@ class DatabaseDump(Model):
         return sum(table.rows for table in self.tables.values())
 
 
-class Manifest(Model):
+class Manifest(StrictModel):
     """One logical dump of a cluster."""
 
     version: int = MANIFEST_VERSION
@@ -207,7 +208,7 @@ def read(access: Access, dump_id: str) -> Manifest:
     try:
         data = load_json(text)
         _check_version(data, place)
-        manifest = as_model(Manifest, data)
+        manifest = read_model(Manifest, text)
         if manifest.dump_id != dump_id:
             raise ValueError(f"it is that of dump {manifest.dump_id}")  # noqa: TRY301
     except ValueError as error:

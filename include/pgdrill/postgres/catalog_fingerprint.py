@@ -24,8 +24,9 @@ from typing import LiteralString
 
 import psycopg
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from pgdrill.documents import StrictModel
 from pgdrill.postgres.prepared import waiting
 
 # Why a catalog is not hashed.
@@ -138,7 +139,7 @@ SELECT coalesce(array_agg(oid::int8), '{}') FROM (
 """
 
 
-class Fingerprint(BaseModel):
+class Fingerprint(StrictModel, frozen=False):
     """Objects by ``catalog:key`` -> (hash, what a person calls it).
 
     Objects that came with PostgreSQL are one per catalog.
@@ -150,13 +151,11 @@ class Fingerprint(BaseModel):
     tell.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     objects: dict[str, tuple[str, str]]
-    later: dict[str, tuple[str, str] | None] = {}
-    left_out: dict[str, list[str]] = {}
-    recent: set[str] = set()
-    undated: set[str] = set()
+    later: dict[str, tuple[str, str] | None] = Field(default_factory=dict)
+    left_out: dict[str, list[str]] = Field(default_factory=dict)
+    recent: set[str] = Field(default_factory=set)
+    undated: set[str] = Field(default_factory=set)
 
     def settle(self, again: Fingerprint) -> None:
         """Note what changed since: either state is then right."""

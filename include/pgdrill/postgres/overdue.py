@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -19,6 +17,8 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import pq
+
+from pgdrill.postgres.answered import hang_up
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _watch(
         if found.terminated and waited > TERMINATED_SECONDS:
             found.left = True
             logger.error("backend %d of production does not end; it is not waited for", found.pid)
-            _hang_up(connection)
+            hang_up(connection)
             return
         if not found.terminated and waited > limit:
             _terminate(session, another, found)
@@ -127,12 +127,3 @@ def _terminate(
         logger.warning(
             "whether a statement outlives its timeout is not known: %s", type(error).__name__
         )
-
-
-def _hang_up(connection: psycopg.Connection) -> None:
-    """Shut the connection's socket down: whoever waits for an answer gets an error."""
-    with (
-        contextlib.suppress(OSError, psycopg.Error),
-        socket.socket(fileno=os.dup(connection.fileno())) as line,
-    ):
-        line.shutdown(socket.SHUT_RDWR)

@@ -23,8 +23,9 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
+from pgdrill.documents import StrictModel
 from pgdrill.postgres.identifiers import doubled
 
 SAMPLE_ROWS = 20_000
@@ -52,21 +53,19 @@ COLUMNS = (
 )
 
 
-class Horizon(BaseModel):
+class Horizon(StrictModel):
     """What tells stable rows from newer ones.
 
     Transactions below ``oldest_xid`` had ended when the snapshot was taken; ``next_xid`` is where
     the counter stood on the server that is read. ``key`` (hex) goes into every hash.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     oldest_xid: int
     next_xid: int
     key: str
 
 
-class Content(BaseModel):
+class Content(StrictModel):
     """A table's content: all rows counted, stable ones digested, with their places and (``loose``)
     without.
 
@@ -74,13 +73,11 @@ class Content(BaseModel):
     those without.
     """
 
-    model_config = ConfigDict(extra="forbid")
-
     rows: int
     stable_rows: int
     digest: str
     loose: str = ""
-    parts: list[tuple[int, int, int]] = []
+    parts: list[tuple[int, int, int]] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

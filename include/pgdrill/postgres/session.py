@@ -16,10 +16,13 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from pgdrill.postgres.answered import answered_within
+
 logger = logging.getLogger(__name__)
 
 # For questions of the catalogs: nothing of a user's is in the way.
 SYSTEM_PATH = "pg_catalog, pg_temp"
+ANSWER_SECONDS = 20.0  # for what is set right after the login
 PUBLIC_PATH = '"$user", public'  # PostgreSQL's default, which keeps pg_catalog first
 OLDEST_MAJOR, NEWEST_MAJOR = 15, 17  # versions that know other settings
 # A keyword of libpq's, which outranks everything. Text comes in this encoding, whatever a database
@@ -146,13 +149,10 @@ def connect(
     made = _first(
         {**words, **ENCODING}, NEWEST_MAJOR if superuser else OLDEST_MAJOR, superuser, search_path
     )
+    major = made.info.server_version // 10000
     try:
-        pin(
-            made,
-            settings(
-                made.info.server_version // 10000, superuser=superuser, search_path=search_path
-            ),
-        )
+        with answered_within(made, ANSWER_SECONDS):
+            pin(made, settings(major, superuser=superuser, search_path=search_path))
         made.autocommit = autocommit
     except BaseException:
         made.close()

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
-from pgdrill.documents import SMALL_DOCUMENT_BYTES, Bytes, Instant, LsnText, read_model
+from pgdrill.documents import SMALL_DOCUMENT_BYTES, Bytes, Instant, LsnText, StrictModel, read_model
 from pgdrill.errors import BackupFault, ConfigError
 from pgdrill.queues.access import QueueAccess
 from pgdrill.reports.store import write_file
@@ -32,10 +32,8 @@ States = dict[str, Count]
 Method = Literal["replication", "file", "keys"]
 
 
-class Model(BaseModel):
+class Model(StrictModel):
     """A part of the record. Whoever may write to the bucket may have written it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     @field_validator("*", mode="after")
     @classmethod

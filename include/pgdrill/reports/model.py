@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AliasChoices, Field, field_validator
 
-from pgdrill.documents import Instant, Lsn, SystemIdentifier, Timeline
+from pgdrill.documents import Instant, Lsn, StrictModel, SystemIdentifier, Timeline
 from pgdrill.errors import BackupFault, PgdrillError, Problem
 from pgdrill.reports.grouping import by_telling
 from pgdrill.text import one_line
@@ -32,14 +32,12 @@ WAS_MEND = AliasChoices("hint", "mend")
 StageStatus = Literal["not run", "running", "ok", "failed", "could not verify"]
 
 
-class Part(BaseModel):
+class Part(StrictModel, frozen=False, validate_assignment=True):
     """A part of a report. Unknown keys are kept out so that the format stays what it says.
 
     Names in it were given by anybody, and a report in the bucket may be anybody's: what is to be a
     line is one, and rules no terminal (see :mod:`pgdrill.text`).
     """
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
     @field_validator("*", mode="after")
     @classmethod

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from pgdrill.documents import StrictModel
 from pgdrill.errors import CouldNotVerify
 from pgdrill.repository.object_store import Storage
 
@@ -17,15 +18,13 @@ FOLDER = "retention"
 LEDGER = f"{FOLDER}/ledger.json"
 
 
-class Ledger(BaseModel):
+class Ledger(StrictModel):
     """What retention remembers.
 
     ``marked``: the backups that pgdrill itself made permanent; others were by hand. ``doubted``:
     those whose times it once found wrong, and why. ``forgotten``: backups and dumps that are gone,
     not by pgdrill, and that somebody let go.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     version: int = 1
     marked: list[str] = Field(default_factory=list)
@@ -52,8 +51,8 @@ def write_ledger(reports: Storage, ledger: Ledger) -> None:
 def forget(reports: Storage, names: Iterable[str]) -> None:
     """Note in the ledger that somebody let go of backups and dumps that are gone."""
     ledger = read_ledger(reports)
-    ledger.forgotten = sorted({*ledger.forgotten, *names})
-    write_ledger(reports, ledger)
+    forgotten = sorted({*ledger.forgotten, *names})
+    write_ledger(reports, ledger.model_copy(update={"forgotten": forgotten}))
 
 
 def memory_broken(reports: Storage, key: str, error: ValidationError) -> CouldNotVerify:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from pgdrill.documents import Bytes, Instant, read_model
+from pgdrill.documents import Bytes, Instant, StrictModel, read_model
 from pgdrill.errors import BackupFault
 from pgdrill.repository.object_store import Storage
 
@@ -14,13 +14,7 @@ RUNS = "retention/runs/"
 StepState = Literal["to do", "done", "was done", "locked", "left", "kept"]
 
 
-class Part(BaseModel):
-    """A part of the journal."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class StepRecord(Part):
+class StepRecord(StrictModel, frozen=False):
     """One step.
 
     ``locked``: the store did not let it. ``left``: the tool reported success and objects are still
@@ -34,7 +28,7 @@ class StepRecord(Part):
     detail: str = ""
 
 
-class PromiseRecord(Part):
+class PromiseRecord(StrictModel):
     """A promise before and after."""
 
     name: str
@@ -44,7 +38,7 @@ class PromiseRecord(Part):
     unit: str
 
 
-class RunRecord(Part):
+class RunRecord(StrictModel, frozen=False):
     """One run.
 
     ``state`` stays ``running`` if it was killed. The next one plans afresh from what is there.

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from pgdrill.access import Access
-from pgdrill.documents import SMALL_DOCUMENT_BYTES, Instant
+from pgdrill.documents import SMALL_DOCUMENT_BYTES, Instant, StrictModel
 from pgdrill.errors import BackupFault, ConfigError, CouldNotVerify, PgdrillError, Unreachable
 from pgdrill.repository.leases.board import boot_seconds
 from pgdrill.repository.leases.model import Seen
@@ -37,13 +37,11 @@ OLD_FILE = "retention/holds.json"
 MOST = 10_000  # as many as a prune can confirm
 POLL_SECONDS = 0.5
 WAIT_SECONDS = 120.0
-Kept = TypeVar("Kept", bound=BaseModel)
+Kept = TypeVar("Kept", bound=StrictModel)
 
 
-class HoldRecord(BaseModel):
+class HoldRecord(StrictModel):
     """One hold, as kept. Removing it is written into it: who did, and when."""
-
-    model_config = ConfigDict(extra="forbid")
 
     id: str = Field("", max_length=64)
     name: str = Field(min_length=1, max_length=200)
@@ -60,10 +58,8 @@ class HoldRecord(BaseModel):
         return f"{FOLDER}{re.sub(r'[^A-Za-z0-9_-]', '_', self.name)}-{self.id}.json"
 
 
-class OldHolds(BaseModel):
+class OldHolds(StrictModel):
     """All of a cluster's holds, as older versions kept them."""
-
-    model_config = ConfigDict(extra="forbid")
 
     version: int = 1
     holds: list[HoldRecord] = Field(default_factory=list)

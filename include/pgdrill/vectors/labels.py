@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
+from pgdrill.documents import StrictModel
 from pgdrill.errors import ConfigError
 from pgdrill.postgres.relation_names import apart
 from pgdrill.vectors.columns import Place, vector_places
@@ -73,10 +74,8 @@ class LabelError(ValueError):
     """A comment has a label's line, but it cannot be read."""
 
 
-class Label(BaseModel):
+class Label(StrictModel):
     """The model that made a column's vectors, and the column of their text."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: str = Field(min_length=1)
     version: str = Field(min_length=1, pattern="^[^@]+$")

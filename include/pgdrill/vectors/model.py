@@ -5,16 +5,12 @@ It holds no vector and no row.
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
+
+from pgdrill.documents import StrictModel
 
 
-class Part(BaseModel):
-    """A part of the baseline as JSON."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class NormState(Part):
+class NormState(StrictModel):
     """Lengths of the stable vectors."""
 
     lowest: float
@@ -23,7 +19,7 @@ class NormState(Part):
     deviation: float
 
 
-class Contents(Part):
+class Contents(StrictModel):
     """The figures of a column that was read whole."""
 
     rows: int
@@ -38,21 +34,21 @@ class Contents(Part):
     norms: NormState | None
 
 
-class Answers(Part):
+class Answers(StrictModel):
     """The answers to the probes, in their order."""
 
     # the places and distances of its exact neighbours among stable rows
-    neighbours: list[list[str]] = []
-    distances: list[list[float]] = []
+    neighbours: list[list[str]] = Field(default_factory=list)
+    distances: list[list[float]] = Field(default_factory=list)
     # so many of the wanted neighbours the index found; both are empty where production was not
     # read whole
-    hits: list[int] = []
-    wanted: list[int] = []
+    hits: list[int] = Field(default_factory=list)
+    wanted: list[int] = Field(default_factory=list)
     # the index's distances, where production was not read whole
-    found: list[list[float]] = []
+    found: list[list[float]] = Field(default_factory=list)
 
 
-class IndexState(Part):
+class IndexState(StrictModel):
     """An index as PostgreSQL would make it again."""
 
     oid: int
@@ -62,7 +58,7 @@ class IndexState(Part):
     valid: bool
 
 
-class SearchState(Part):
+class SearchState(StrictModel):
     """A search through an index, or without one, probe by probe."""
 
     index: str  # empty without one
@@ -74,7 +70,7 @@ class SearchState(Part):
     used: bool = False  # the planner takes the index of its own accord
 
 
-class VectorState(Part):
+class VectorState(StrictModel, frozen=False):
     """One vector column of a table."""
 
     oid: int  # the table's
@@ -83,12 +79,12 @@ class VectorState(Part):
     dimensions: int | None
     label: str
     filter_column: str = ""
-    filter_settings: list[str] = []
+    filter_settings: list[str] = Field(default_factory=list)
     row_security: bool = False
-    tenant_roles: list[str] = []
-    indexes: list[IndexState] = []
+    tenant_roles: list[str] = Field(default_factory=list)
+    indexes: list[IndexState] = Field(default_factory=list)
     contents: Contents | None = None  # None where the table was too large to read
-    searches: list[SearchState] = []
+    searches: list[SearchState] = Field(default_factory=list)
     trouble: str = ""  # why nothing is known
     # somebody's function that a search would run with our rights: then no search was made
     code: str = ""

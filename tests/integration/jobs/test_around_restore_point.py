@@ -334,6 +334,43 @@ def test_rows_that_were_put_there_afterwards_and_frozen_are_not_taken_for_those_
         ), answers[name]
 
 
+@pytest.mark.parametrize("counted", [False, True], ids=["analyzed", "counted"])
+def test_a_view_made_anew_with_fewer_rows_around_the_restore_point_is_not_said_to_have_lost_them(
+    drilled: Drilled, counted: bool
+) -> None:
+    """What the server knows is how many rows it had before."""
+    stack = drilled.stack
+    executing(
+        stack,
+        (
+            "CREATE TABLE most AS SELECT 40 AS most; ALTER TABLE most ADD PRIMARY KEY (most)",
+            "CREATE MATERIALIZED VIEW refreshed AS SELECT id FROM quiet WHERE id <="
+            " (SELECT most FROM most)",
+            *(() if counted else ("VACUUM ANALYZE",)),
+        ),
+    )
+    anew = "UPDATE most SET most = most / 4; REFRESH MATERIALIZED VIEW refreshed"
+    try:
+        with pytest.MonkeyPatch.context() as patch, stack.connect() as writer:
+            begin, end = Bracket.begin, Bracket.end
+
+            def begun(bracket: Bracket, primary: psycopg.Connection) -> None:
+                writer.execute(anew)
+                begin(bracket, primary)
+
+            def ended(bracket: Bracket, primary: psycopg.Connection) -> None:
+                end(bracket, primary)
+                writer.execute(anew)
+
+            patch.setattr(Bracket, "begin", begun)
+            patch.setattr(Bracket, "end", ended)
+            report = drill(stack.access, families=("vectors", "rows"))
+    finally:
+        executing(stack, ("DROP MATERIALIZED VIEW refreshed", "DROP TABLE most"))
+    answer = of_rows(report.results)["refreshed"]
+    assert (answer.status, answer.value) == ("warn", 10), answer
+
+
 def test_a_column_that_was_lost_is_red(drilled: Drilled) -> None:
     with drilled.copy() as server:
         with psycopg.connect(server.conninfo(DATABASE), autocommit=True) as connection:

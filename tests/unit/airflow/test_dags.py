@@ -25,7 +25,8 @@ from pgdrill.config import load
 
 DAGS = Path(__file__).parents[3] / "dags"
 Write = Callable[..., Path]
-PARSED = {f"{job}.py": job for job in ("base_backup", "logical_dump", "restore_drill", "retention")}
+JOBS = ("backup_health", "base_backup", "logical_dump", "restore_drill", "retention")
+PARSED = {f"{job}.py": job for job in JOBS}
 
 
 def bag(folder: Path = DAGS) -> DagBag:

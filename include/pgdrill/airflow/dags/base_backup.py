@@ -22,7 +22,7 @@ def base_backup_dag(cluster: Cluster, settings: Settings, doc: str | None = None
         f"{cluster.name}.base_backup",
         schedule=cron(cluster, settings, "backup"),
         description=f"Base backup of cluster {cluster.name} with {cluster.repository.tool}",
-        **common(cluster, "backup", doc),
+        **common(cluster, "backup", doc, job="base_backup"),
     ) as dag:
         BaseBackupOperator(
             task_id="backup",

@@ -28,6 +28,8 @@ from airflow.sdk import (
     RetryRule,
 )
 
+from pgdrill.airflow.callbacks import run_failed, run_passed, task_failed
+from pgdrill.airflow.deadlines import deadlines
 from pgdrill.airflow.schedules import check_schedule
 
 if TYPE_CHECKING:
@@ -64,8 +66,10 @@ def base_backups(cluster: Cluster) -> Asset:
     )
 
 
-def common(cluster: Cluster, tag: str, doc: str | None) -> dict[str, Any]:
-    """What every DAG of a cluster is made with. ``doc``: the DAG file's own words."""
+def common(cluster: Cluster, tag: str, doc: str | None, *, job: str) -> dict[str, Any]:
+    """What every DAG of a cluster is made with. ``doc``: the DAG file's own words; ``job``: its
+    name without the cluster's.
+    """
     return {
         "tags": {"pgdrill", tag, cluster.name},
         "doc_md": document(doc, cluster),
@@ -74,7 +78,12 @@ def common(cluster: Cluster, tag: str, doc: str | None) -> dict[str, Any]:
         # there for that.
         "catchup": False,
         "max_active_runs": 1,
+        "deadline": deadlines(cluster, job),
+        "on_success_callback": run_passed,
+        # A task that is killed tells nobody; its run does.
+        "on_failure_callback": run_failed,
         "default_args": {
+            "on_failure_callback": task_failed,
             "owner": cluster.owner,
             "retries": 2,
             "retry_delay": timedelta(minutes=1),

@@ -50,7 +50,7 @@ def logical_dump_dag(cluster: Cluster, settings: Settings, doc: str | None = Non
             f"Dumps cluster {cluster.name} with pg_dump, and restores the dump before it counts"
         ),
         params=dump_params(),
-        **common(cluster, "dump", doc),
+        **common(cluster, "dump", doc, job="logical_dump"),
     ) as dag:
         dump = LogicalDumpOperator(
             task_id="dump",

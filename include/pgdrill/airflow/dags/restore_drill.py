@@ -56,7 +56,7 @@ def restore_drill_dag(cluster: Cluster, settings: Settings, doc: str | None = No
             " it is right"
         ),
         params=drill_params(),
-        **common(cluster, "drill", doc),
+        **common(cluster, "drill", doc, job="restore_drill"),
     ) as dag:
         begin = BeginDrillOperator(
             task_id="begin",

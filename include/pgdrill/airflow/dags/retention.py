@@ -43,7 +43,7 @@ def retention_dag(cluster: Cluster, settings: Settings, doc: str | None = None) 
         ),
         params=retention_params(),
         user_defined_macros={"approved_plan": approved_plan},
-        **common(cluster, "retention", doc),
+        **common(cluster, "retention", doc, job="retention"),
     ) as dag:
         by_hand: dict[str, Any] = {"also": "{{ params.also }}", "allow": "{{ params.allow }}"}
         plan = PruneOperator(

@@ -33,7 +33,7 @@ def credentials_of(cluster: Cluster) -> tuple[Cluster, Credentials]:
     """
     from pgdrill.access import Credentials
 
-    for name in SECRET_VARIABLES:
+    for name in (*SECRET_VARIABLES, cluster.airflow.password_variable):
         mask_secret(os.environ.get(name, ""))
     postgres, standby, dump = (
         _postgres(conn_id, cluster, key)
@@ -48,7 +48,28 @@ def credentials_of(cluster: Cluster) -> tuple[Cluster, Credentials]:
         with _explained(conn_id, "aws", cluster, "repository.conn_id"):
             environment, repository = aws_variables(conn_id, cluster.repository)
             cluster = cluster.model_copy(update={"repository": repository})
-    return cluster, Credentials(postgres, environment, standby, dump)
+    return cluster, Credentials(postgres, environment, standby, dump, _api(cluster))
+
+
+def _api(cluster: Cluster) -> dict[str, str]:
+    """Return address and login of Airflow's own API, where a Connection holds them."""
+    from airflow.sdk import BaseHook
+
+    conn_id = cluster.airflow.conn_id
+    if not conn_id or not cluster.airflow.watched:
+        return {}
+    with _explained(conn_id, "http", cluster, "airflow.conn_id"):
+        connection = BaseHook.get_connection(conn_id)
+        _of_type(connection.conn_type, "http", conn_id)
+    scheme, _, host = (connection.host or "").rpartition("://")
+    scheme = scheme or connection.schema or "http"
+    port = f":{connection.port}" if connection.port else ""
+    mask_secret(connection.password or "")
+    return {
+        "url": f"{scheme}://{host.rstrip('/')}{port}" if host else "",
+        "user": connection.login or "",
+        "password": connection.password or "",
+    }
 
 
 def _postgres(conn_id: str, cluster: Cluster, key: str) -> dict[str, str]:

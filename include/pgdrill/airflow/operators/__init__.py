@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
+from pgdrill.airflow.operators.backup_health import BackupHealthOperator
 from pgdrill.airflow.operators.base_backup import BaseBackupOperator
 from pgdrill.airflow.operators.begin_drill import BeginDrillOperator
 from pgdrill.airflow.operators.check_restore import CheckRestoreOperator, VectorSearchCheckOperator
@@ -24,6 +25,7 @@ from pgdrill.airflow.operators.retention_refused import RetentionRefusedOperator
 from pgdrill.renamed import now_called
 
 __all__ = [
+    "BackupHealthOperator",
     "BaseBackupOperator",
     "BeginDrillOperator",
     "CheckRestoreOperator",

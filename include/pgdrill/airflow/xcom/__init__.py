@@ -7,6 +7,7 @@ from __future__ import annotations
 from pgdrill.airflow.xcom.drill import BeginResult, DestroyResult, DrillResult, RestoreResult
 from pgdrill.airflow.xcom.dump import DumpRestoreResult, DumpResult
 from pgdrill.airflow.xcom.explanation import dump_explanation, explanation
+from pgdrill.airflow.xcom.health import HealthResult
 from pgdrill.airflow.xcom.plain import as_xcom, where
 from pgdrill.airflow.xcom.queue import QueueVerifyResult, SnapshotResult
 
@@ -16,6 +17,7 @@ __all__ = [
     "DrillResult",
     "DumpRestoreResult",
     "DumpResult",
+    "HealthResult",
     "QueueVerifyResult",
     "RestoreResult",
     "SnapshotResult",

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from pgdrill.documents import StrictModel
 
 MAX_LIFE_SECONDS = 2 * 86400.0
 SLACK = timedelta(seconds=2)  # some stores tell the time of an object in whole seconds
@@ -32,7 +34,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9]
 Position = Annotated[int, Field(ge=0, le=2**64)]
 
 
-class Lease(BaseModel):
+class Lease(StrictModel, extra="ignore", strict=True):
     """The lease of one job.
 
     ``id`` is of this claim alone; ``life_seconds`` count from when the store last took it.
@@ -41,8 +43,6 @@ class Lease(BaseModel):
     chosen yet. Of a prune: ``deleting`` and ``deleting_wal_before`` (an LSN) are going now,
     ``confirmed`` are the holds that it has read.
     """
-
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     version: Literal[1] = 1
     kind: Kind
