@@ -23,7 +23,6 @@ OPERATORS = [
         "logical_restore",
         "passed",
         "prune",
-        "queue",
         "queue_prune",
         "queue_snapshot",
         "queue_verify",

@@ -187,7 +187,8 @@ def by_file(work: Copying) -> Path:
 
 def _place(client: Client) -> tuple[str, str]:
     try:
-        found = client.config_get("dir", "dbfilename")
+        # one by one, as before 7.0
+        found = {**client.config_get("dir"), **client.config_get("dbfilename")}
     except failed.ResponseError as error:
         raise NotLet(str(error)[:200]) from None
     words = {_text(name): _text(value) for name, value in found.items()}

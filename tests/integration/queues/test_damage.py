@@ -10,13 +10,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from pgdrill.access import Access
 from pgdrill.queues import record as records
 from pgdrill.queues.access import QueueAccess
 from pgdrill.queues.record import SnapshotRecord
 from pgdrill.queues.report import SnapshotReport
 from pgdrill.queues.take import take_snapshot
 from pgdrill.queues.verify import verify
-from tests.integration.queues.conftest import World, programs
+from tests.integration.queues.conftest import Server, World, programs
 
 SIXTEENTHS = range(1, 16)
 Damage = Callable[[bytes, int], bytes]
@@ -91,23 +92,27 @@ def test_with_the_record_rewritten_to_fit_the_loading_refuses_it(
         access.snapshots.write(records.key(record.snapshot_id), kept)
 
 
-def test_without_a_checksum_the_record_that_this_host_kept_refuses_it(world: World) -> None:
-    access = world.access()
-    client = world.server.client()
-    client.config_set("rdbchecksum", "no")
+def test_without_a_checksum_the_record_that_this_host_kept_refuses_it(
+    world: World, tmp_path: Path
+) -> None:
+    folder = world.home / tmp_path.name
+    folder.mkdir()
+    server = Server(folder, {"rdbchecksum": "no"}).start()
     try:
+        server.client().set("bull:q:id", "1")
+        server.client().set("filler", "x" * 2000)
+        access = world.access(host=str(server.socket))
         record = take_snapshot(access)
-    except Exception:
-        client.config_set("rdbchecksum", "yes")
-        raise
+    finally:
+        server.stop()
+    assert not record.checksummed
     content = file_of(access, record).read_bytes()
-    assert record.checksummed == any(content[-8:])
+    assert {one.name: one.status for one in verify(access).results}["queue-checksum"] == "warn"
     for part in SIXTEENTHS:
-        file_of(access, record).write_bytes(flipped(content, part)[:-8] + bytes(8))
-        fit(access, record, checksummed=False)
+        file_of(access, record).write_bytes(flipped(content, part))
+        fit(access, record)
         report = verify(access)
         assert (report.verdict, report.reason) == ("failed", "restore: record-changed"), part
-    client.config_set("rdbchecksum", "yes")
 
 
 def verdict_of(report: SnapshotReport) -> tuple[str, str]:
@@ -137,23 +142,18 @@ def test_a_newer_format_than_the_loader_knows_is_not_verified_and_not_blamed(
 def test_a_loader_that_starts_empty_because_of_appendonly_is_never_green(
     world: World, tmp_path: Path
 ) -> None:
-    wrapper = tmp_path / "redis-server"
+    folder = world.home / tmp_path.name / "bin"
+    folder.mkdir(parents=True)
+    wrapper = folder / "redis-server"
     program = programs() / "redis-server"
     wrapper.write_text(f'#!/bin/sh\nexec {program} "$@" ${{2:+--appendonly yes}}\n')
     wrapper.chmod(0o755)
-    (tmp_path / "redis-cli").symlink_to(programs() / "redis-cli")
-    tmp_path.chmod(0o755)
-    access = world.access(bin_dir=str(tmp_path))
-    access = type(access)(
-        access.queue,
-        type(access.owner)(
-            access.cluster.model_copy(
-                update={
-                    "drill": access.cluster.drill.model_copy(update={"fence_readable": (tmp_path,)})
-                }
-            )
-        ),
-    )
+    (folder / "redis-cli").symlink_to(programs() / "redis-cli")
+    access = world.access(bin_dir=str(folder))
+    readable = {"fence_readable": (folder.parent, programs().parent)}
+    drill = access.cluster.drill.model_copy(update=readable)
+    owner = Access(access.cluster.model_copy(update={"drill": drill}))
+    access = QueueAccess(access.queue, owner)
     take_snapshot(access)
     report = verify(access)
     assert report.verdict != "passed"

@@ -46,7 +46,8 @@ def test_payloads_are_never_in_clear_where_wal_g_has_a_key(
     stored = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert stored.keys() == {"record.json", "dump.rdb.enc"}
     assert len(stored["dump.rdb.enc"]) == record.file.stored_bytes
-    assert not any(b"REDIS" in one or PAYLOAD.encode() in one for one in stored.values())
+    assert not stored["dump.rdb.enc"].startswith(b"REDIS")
+    assert not any(PAYLOAD.encode() in one for one in stored.values())
     report = verify(access)
     assert report.verdict == "passed", report.model_dump_json(indent=1)
     monkeypatch.setenv("WALG_PGP_KEY", another := key_of(world))
