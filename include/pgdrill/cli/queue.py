@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -166,6 +167,14 @@ def restore(
             "--into", metavar="HOST:PORT", help="an empty server (or /path/of.sock); same login"
         ),
     ] = "",
+    into_directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--into-directory",
+            metavar="DIR",
+            help="the empty data directory of a stopped server on this host: the file, and an AOF",
+        ),
+    ] = None,
     with_database: Annotated[
         str,
         typer.Option(
@@ -201,8 +210,10 @@ def restore(
     from pgdrill.queues.address import Address
     from pgdrill.queues.terminal import print_plan
 
-    if apply and not into:
-        raise typer.BadParameter("where to?", param_hint="--into")
+    if apply and bool(into) == bool(into_directory):
+        raise typer.BadParameter("where to? Give one.", param_hint="--into, --into-directory")
+    if into_directory and paused:
+        raise typer.BadParameter("files are restored as they are", param_hint="--paused")
     if with_database and at:
         raise typer.BadParameter("give one of them", param_hint="--with-database, --at")
     session, runner = session_of(context), Runner()
@@ -217,6 +228,8 @@ def restore(
             print_plan(plan, out())
             say("Nothing was done. Restore it with --into HOST:PORT --apply, workers stopped.")
         return Exit.GOOD
+    if into_directory:
+        return _into_directory(access, chosen.snapshot_id, into_directory, empty_half_restored)
     try:
         address = Address.parse(into)
     except ValueError as error:
@@ -237,6 +250,23 @@ def restore(
     say(
         f"{done.will_run_twice} jobs that had a worker will run again, {done.fires_at_once} delayed"
         " ones fire at once. Start the workers anew: those that stayed connected would not see it."
+    )
+    return Exit.GOOD
+
+
+def _into_directory(access: QueueAccess, snapshot: str, directory: Path, emptied: bool) -> int:
+    from pgdrill.cli.signals import stopping
+    from pgdrill.host.process import Runner
+    from pgdrill.queues.by_file import restore_files
+
+    runner = Runner()
+    with stopping(runner):
+        keys = restore_files(
+            access, snapshot, directory, empty_half_restored=emptied, runner=runner
+        )
+    say(
+        f"Snapshot {snapshot} stands in {directory}: {keys} keys, as an RDB file and as an AOF."
+        " Start the server there, with appendonly yes or no."
     )
     return Exit.GOOD
 

@@ -44,6 +44,7 @@ class Server:
 
     home: Path
     options: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None  # of its programs
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -64,7 +65,13 @@ class Server:
             **self.options,
         }
         # it ends with the test, however that ends
-        words = ["setpriv", "--pdeathsig", "KILL", "--", str(programs() / "redis-server")]
+        words = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            "--",
+            str((self.folder or programs()) / "redis-server"),
+        ]
         for name, value in settings.items():
             words += [f"--{name}", *(value.split() or [""])]
         self.process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

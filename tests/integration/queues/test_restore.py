@@ -13,6 +13,7 @@ import redis
 from pgdrill.errors import PgdrillError
 from pgdrill.queues.access import QueueAccess
 from pgdrill.queues.address import Address
+from pgdrill.queues.by_file import restore_files
 from pgdrill.queues.record import SnapshotRecord
 from pgdrill.queues.restore import MARK, Into, restore
 from pgdrill.queues.take import take_snapshot
@@ -111,3 +112,26 @@ def test_a_server_that_is_not_empty_is_not_touched_and_half_a_restore_goes_on_a_
     assert client.hget("bull:mail:meta", "paused") == b"1"
     assert not client.exists("bull:mail:wait")
     assert client.llen("bull:mail:paused") == 61
+
+
+@pytest.mark.parametrize("appendonly", ["yes", "no"])
+def test_a_stopped_servers_directory_is_filled_so_that_it_starts_with_aof_or_without(
+    taken: tuple[QueueAccess, SnapshotRecord], world: World, tmp_path: Path, appendonly: str
+) -> None:
+    access, record = taken
+    folder = world.home / f"{tmp_path.name}-{appendonly}"
+    folder.mkdir()
+    (folder / "somebody").touch()
+    with pytest.raises(PgdrillError, match="somebody"):
+        restore_files(access, record.snapshot_id, folder)
+    (folder / "somebody").unlink()
+    (folder / "pgdrill-restoring").write_text("killed")
+    with pytest.raises(PgdrillError, match="half a restore"):
+        restore_files(access, record.snapshot_id, folder)
+    keys = restore_files(access, record.snapshot_id, folder, empty_half_restored=True)
+    assert keys == world.server.client().dbsize()
+    server = Server(folder, {"appendonly": appendonly}).start()
+    try:
+        server.until(lambda: server.client().dbsize() == keys)
+    finally:
+        server.stop()
