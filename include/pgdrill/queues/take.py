@@ -33,6 +33,7 @@ from pgdrill.recovery.room import check_room
 from pgdrill.recovery.sweep import sweep_first
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.repository.leases import alone
+from pgdrill.repository.leases.model import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +85,8 @@ def _alone(access: QueueAccess, workspace: Workspace, limit: float) -> Iterator[
     """Keep every other snapshot of this queue away, on this host and on others."""
     lock = ClusterLock(access.state_directory / "snapshot.lock")
     lease = lease_for("snapshot", workspace.directory, limit, this_process())
-    kind = frozenset({"snapshot"})
-    with lock.hold(lease), alone(access, "snapshot", wait_seconds=WAIT_SECONDS, over=kind):  # type: ignore[arg-type]
+    kind: frozenset[Kind] = frozenset({"snapshot"})
+    with lock.hold(lease), alone(access, "snapshot", wait_seconds=WAIT_SECONDS, over=kind):
         yield
         lock.release("snapshot")
 
@@ -119,7 +120,7 @@ def _take(
         method=method,
         source=str(source.address),
         source_note=source.note,
-        product=facts.product,  # type: ignore[arg-type]
+        product=facts.product,
         server_version=facts.version,
         server_major=facts.major,
         run_id=str(facts.info.get("run_id", "")),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, Param
 
-from pgdrill.airflow.dags.common import BEGIN_TIMEOUT, MARGIN, common, form_param, worded, yes_or_no
+from pgdrill.airflow.dags.common import BEGIN_TIMEOUT, MARGIN, form_param, untold, worded, yes_or_no
 from pgdrill.airflow.operators import QueuePruneOperator, QueueSnapshotOperator, QueueVerifyOperator
 from pgdrill.airflow.schedules import check_queue_schedule
 
@@ -40,7 +40,7 @@ def queue_snapshot_dag(queue: Queue, settings: Settings, doc: str | None = None)
         schedule=schedule,
         description=f"Copies the job queues of {queue.name}, and loads the copy before it counts",
         params=queue_params(),
-        **common(cluster, "queue", doc),
+        **untold(cluster, "queue", doc),
     ) as dag:
         snapshot = QueueSnapshotOperator(
             task_id="snapshot",
