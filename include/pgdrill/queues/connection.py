@@ -98,6 +98,15 @@ def explained(what: str) -> Iterator[None]:
 
 def _in_words(what: str, error: failed.RedisError) -> CouldNotVerify | ConfigError:
     said = " ".join(str(error).split())[:300] or type(error).__name__
+    if "without any password configured" in said:
+        return Refused(
+            "login-refused",
+            what,
+            found=said,
+            expected="a server that wants the password that is given",
+            hint="take the password away where it has none; a Sentinel, which is no server, is"
+            ' named as sentinels = ["HOST:PORT"], with sentinel_master',
+        )
     if isinstance(error, failed.AuthenticationError) or "NOAUTH" in said or "WRONGPASS" in said:
         return Refused(
             "login-refused",

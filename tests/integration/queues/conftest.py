@@ -152,7 +152,7 @@ async def write_jobs(socket: Path, *, jobs: int = 60, name: str = "mail") -> Non
         [{"name": "send", "data": {"to": PAYLOAD, "n": n}, "opts": {}} for n in range(jobs)]
     )
     for number in range(5):
-        await queue.add("later", {"n": number}, {"delay": 60_000 + number})
+        await queue.add("later", {"n": number}, {"delay": 3_600_000 + number})
         await queue.add("soon", {"n": number}, {"delay": 1})
         await queue.add("first", {"n": number}, {"priority": number + 1})
     flow = FlowProducer(connection)
