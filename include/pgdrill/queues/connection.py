@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from redis import exceptions as failed
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pgdrill.errors import ConfigError, CouldNotVerify, Gone, Refused, Unreachable
+from pgdrill.errors import CouldNotVerify, Gone, Refused, Unreachable
 from pgdrill.queues.access import QueueAccess
 from pgdrill.queues.address import Address
 
@@ -96,59 +97,65 @@ def explained(what: str) -> Iterator[None]:
         raise _in_words(what, error) from None
 
 
-def _in_words(what: str, error: failed.RedisError) -> CouldNotVerify | ConfigError:
+# What a server says, or the way to it: whose error, reason, what was expected, and the hint. The
+# first whose words or class fit.
+ANSWERS: tuple[tuple[str, type[Exception], type[CouldNotVerify], str, str, str], ...] = (
+    (
+        "without any password configured",
+        failed.RedisError,
+        Refused,
+        "login-refused",
+        "a server that wants the password that is given",
+        "take the password away where it has none; a Sentinel, which is no server, is named as"
+        ' sentinels = ["HOST:PORT"], with sentinel_master',
+    ),
+    (
+        r"NOAUTH|WRONGPASS|invalid (username-)?password",
+        failed.AuthenticationError,
+        Refused,
+        "login-refused",
+        "a login",
+        "correct the user or the password: the Airflow connection that conn_id names, or the"
+        " variable that password_variable names (REDISCLI_AUTH), where this job runs",
+    ),
+    (
+        "NOPERM",
+        failed.NoPermissionError,
+        Refused,
+        "no-right",
+        "a user with the rights for it",
+        "give the user what docs/how-to/queues.md lists (ACL SETUSER)",
+    ),
+    (
+        "^LOADING",
+        failed.BusyLoadingError,
+        Unreachable,
+        "server-loading",
+        "a server that has loaded its data",
+        "try again in a while",
+    ),
+    (
+        "(?i)refused|no such file",
+        failed.ConnectionError,
+        Gone,
+        "server-unreachable",
+        "a connection",
+        "check that it runs, its host and port, and whether it wants TLS (tls = true)",
+    ),
+)
+
+
+def _in_words(what: str, error: failed.RedisError) -> CouldNotVerify:
     said = " ".join(str(error).split())[:300] or type(error).__name__
-    if "without any password configured" in said:
-        return Refused(
-            "login-refused",
-            what,
-            found=said,
-            expected="a server that wants the password that is given",
-            hint="take the password away where it has none; a Sentinel, which is no server, is"
-            ' named as sentinels = ["HOST:PORT"], with sentinel_master',
-        )
-    if isinstance(error, failed.AuthenticationError) or "NOAUTH" in said or "WRONGPASS" in said:
-        return Refused(
-            "login-refused",
-            what,
-            found=said,
-            expected="a login",
-            hint="correct the user or the password: the Airflow connection that conn_id names, or"
-            " the variable that password_variable names (REDISCLI_AUTH), where this job runs",
-        )
-    if isinstance(error, failed.NoPermissionError) or "NOPERM" in said:
-        return Refused(
-            "no-right",
-            what,
-            found=said,
-            expected="a user with the rights for it",
-            hint="give the user what docs/how-to/queues.md lists (ACL SETUSER)",
-        )
-    if isinstance(error, failed.TimeoutError):
-        return Unreachable(
-            "server-unreachable",
-            what,
-            found=said,
-            expected="an answer",
-            hint="see what the server does (SLOWLOG, INFO); try again",
-        )
-    if isinstance(error, failed.BusyLoadingError):
-        return Unreachable(
-            "server-loading",
-            what,
-            found=said,
-            expected="a server that has loaded its data",
-            hint="try again in a while",
-        )
-    if isinstance(error, failed.ConnectionError):
-        refused = "refused" in said.lower() or "no such file" in said.lower()
-        return (Gone if refused else Unreachable)(
-            "server-unreachable",
-            what,
-            found=said,
-            expected="a connection",
-            hint="check that it runs, its host and port, and whether it wants TLS (tls = true)",
-        )
+    for words, kind, ours, reason, expected, hint in ANSWERS:
+        fits = re.search(words, said)
+        if kind is failed.ConnectionError:
+            if not isinstance(error, failed.ConnectionError | failed.TimeoutError):
+                continue
+            ours = ours if fits else Unreachable
+        elif not fits and (kind is failed.RedisError or not isinstance(error, kind)):
+            continue
+        return ours(reason, what, found=said, expected=expected, hint=hint)
     return CouldNotVerify(
         "server-refused",
         what,
