@@ -24,7 +24,6 @@ from pgdrill.baseline.habits import Habits
 from pgdrill.baseline.production import Production
 from pgdrill.checks import FAMILIES, FOREIGN_FAMILIES, Context, run_checks
 from pgdrill.checks.runner import checking, settled
-from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.config import Cluster
 from pgdrill.errors import ConfigError, Unreachable
 from pgdrill.host.process import Runner
@@ -102,7 +101,7 @@ def verify(
         deviations=noted(access.cluster.deviations, results),
         verdict=verdict,
         reason=reason,
-        compared=context.memo.get(COMPARED),
+        compared=context.cache.compared,
     )
 
 

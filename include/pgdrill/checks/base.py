@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import TypedDict, Unpack
 
 import psycopg
 
 from pgdrill.baseline import Baseline
+from pgdrill.checks.cache import Cache
+from pgdrill.checks.columns import no_vectors
 from pgdrill.checks.left_out import hint, library_of
+from pgdrill.checks.outcome import Outcome, not_asked
 from pgdrill.config import Cluster
 from pgdrill.errors import CouldNotVerify
 from pgdrill.host.fence.watch import Watch
@@ -32,36 +35,19 @@ from pgdrill.text import joined
 from pgdrill.vectors.columns import FoundColumn
 from pgdrill.vectors.model import VectorState
 
+__all__ = [
+    "CHECKS",
+    "COULD_NOT_RUN",
+    "UNFORESEEN",
+    "Check",
+    "Context",
+    "Outcome",
+    "Question",
+    "check",
+    "not_asked",
+    "run_checks",
+]
 logger = logging.getLogger(__name__)
-
-Kept = TypeVar("Kept")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """An answer. ``thing`` names what was looked at, ``value`` is what was measured.
-
-    ``hint`` goes before the check's own where the thing brings one; ``required`` false lets this
-    skip keep no drill from green. ``proved``: a difference from an older baseline that nothing
-    written since explains.
-    """
-
-    status: CheckStatus
-    thing: str = ""
-    value: float | int | str | None = None
-    threshold: str = ""
-    message: str = ""
-    hint: str = ""
-    required: bool = True
-    proved: bool = False
-
-
-def not_asked(thing: str, why: str) -> Outcome:
-    """Return the skip of a question that configuration and data do not ask.
-
-    Such a skip keeps no drill from green.
-    """
-    return Outcome("skip", thing, NOT_ASKED, message=why, required=False)
 
 
 @dataclass(frozen=True)
@@ -112,8 +98,7 @@ class Context:
     watch: Watch | None = None  # what was seen of its processes meanwhile
     stuck: Stuck = field(default_factory=Stuck)  # statements that had to be ended
     configuration: Path | None = None  # the folder of its configuration files
-    # what several checks look at is read once
-    memo: dict[str, Any] = field(default_factory=dict, repr=False)
+    cache: Cache = field(default_factory=Cache, repr=False)
     # what is held until all are asked
     closing: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, repr=False)
     runner: Runner = field(default_factory=Runner)  # for programs; stopping the job ends them
@@ -136,13 +121,6 @@ class Context:
     def own_roles(self) -> tuple[str, ...]:
         """The roles that are in the restored cluster and were not in the backup."""
         return (*self.made_roles.names, *self.entered_as) if self.made_roles else self.entered_as
-
-    def remembered(self, key: str, make: Callable[[], Kept]) -> Kept:
-        """Return the value kept under ``key``; the first caller makes it."""
-        if key not in self.memo:
-            self.memo[key] = make()
-        held: Kept = self.memo[key]
-        return held
 
     @property
     def not_compared(self) -> str:
@@ -267,8 +245,6 @@ def _nothing(context: Context, family: str) -> Outcome:
     Where production has no vector column there is nothing to ask about vectors. Everywhere else it
     is a skip, because a check without an answer has proved nothing.
     """
-    from pgdrill.checks.columns import no_vectors  # which needs this module
-
     try:
         if family in OF_VECTORS and no_vectors(context):
             return not_asked("", NO_VECTORS)

@@ -10,13 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import psycopg
 from psycopg import sql
 
 from pgdrill.baseline import Changes, DatabaseState, TableState
-from pgdrill.checks.base import Context, Outcome
+from pgdrill.checks.outcome import Outcome
 from pgdrill.checks.outlived import ENDED, NotAskedAgain, asked_once
 from pgdrill.postgres.relation_names import joined
 from pgdrill.postgres.row_digests import horizon_on
@@ -27,6 +28,10 @@ from pgdrill.vectors.index_pages import COPIED, Indexed, Sums, UnknownFormat, re
 from pgdrill.vectors.model import VectorState
 from pgdrill.vectors.observation import Observed, Searched, observe
 from pgdrill.vectors.types import Integers
+
+if TYPE_CHECKING:
+    from pgdrill.checks.base import Context
+    from pgdrill.checks.cache import IndexKey
 
 
 @dataclass(frozen=True)
@@ -151,7 +156,7 @@ def looks(context: Context) -> list[Look]:
 
     The first check that asks has them looked at, as many at a time as there are cores.
     """
-    if "looks" not in context.memo:
+    if context.cache.columns is None:
         found: list[tuple[FoundColumn, DatabaseState | None]] = []
         for name in context.databases:
             database = context.baseline.databases.get(name) if context.baseline else None
@@ -163,10 +168,9 @@ def looks(context: Context) -> list[Look]:
         with ThreadPoolExecutor(
             max(1, min(len(found), len(os.sched_getaffinity(0)))), "vectors"
         ) as pool:
-            context.memo["looks"] = list(pool.map(lambda one: _look(context, *one), found))
-        context.memo["looking seconds"] = time.monotonic() - started
-    looked: list[Look] = context.memo["looks"]
-    return looked
+            context.cache.columns = list(pool.map(lambda one: _look(context, *one), found))
+        context.cache.looking_seconds = time.monotonic() - started
+    return context.cache.columns
 
 
 def no_vectors(context: Context) -> bool:
@@ -262,7 +266,10 @@ NORMALIZES = (
 
 def indexed(look: Look, search: Search) -> Indexed:
     """Return what the pages of a column's index hold, read once."""
-    return look.context.remembered(_key("pages of", look, search), lambda: _of_pages(look, search))
+    known, key = look.context.cache.pages, _key(look, search)
+    if key not in known:
+        known[key] = _of_pages(look, search)
+    return known[key]
 
 
 def to_be_indexed(connection: psycopg.Connection, look: Look, search: Search) -> Indexed:
@@ -270,9 +277,10 @@ def to_be_indexed(connection: psycopg.Connection, look: Look, search: Search) ->
 
     It is in the order of the rows' places.
     """
-    return look.context.remembered(
-        _key("rows for", look, search), lambda: _of_rows(connection, look, search)
-    )
+    known, key = look.context.cache.rows, _key(look, search)
+    if key not in known:
+        known[key] = _of_rows(connection, look, search)
+    return known[key]
 
 
 def let_go(look: Look, search: Search) -> None:
@@ -280,13 +288,13 @@ def let_go(look: Look, search: Search) -> None:
 
     For a large table they are large, too.
     """
-    for what in ("pages of", "rows for"):
-        look.context.memo.pop(_key(what, look, search), None)
+    for known in (look.context.cache.pages, look.context.cache.rows):
+        known.pop(_key(look, search), None)
 
 
-def _key(what: str, look: Look, search: Search) -> str:
+def _key(look: Look, search: Search) -> IndexKey:
     assert search.index is not None  # noqa: S101 - callers have looked
-    return f"{what} {look.column.database}.{search.index.oid}"
+    return look.column.database, search.index.oid
 
 
 def _of_pages(look: Look, search: Search) -> Indexed:

@@ -389,13 +389,13 @@ def _embedder(context: Context) -> Embedder:
     Loading a model takes longer than asking it.
     """
 
-    def make() -> Embedder:
+    cache, closing = context.cache, context.closing
+    if cache.embedder is None:
         made = make_embedder(context.cluster.embeddings)
         assert made is not None  # noqa: S101 - asked only where one is configured
-        context.closing.callback(context.memo.pop, "embedder")
-        return context.closing.enter_context(contextlib.closing(made))
-
-    return context.remembered("embedder", make)
+        closing.callback(setattr, cache, "embedder", None)
+        cache.embedder = closing.enter_context(contextlib.closing(made))
+    return cache.embedder
 
 
 def _dimensions(canaries: Canaries, off: Sequence[int]) -> int:

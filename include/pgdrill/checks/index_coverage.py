@@ -197,7 +197,7 @@ def search_latency(context: Context) -> Iterator[Outcome]:
     This is never a failure: a drill host is not production. Cold is the first search after the
     restore, before prewarming.
     """
-    first: dict[tuple[str, int], float] = context.memo.get("cold ms", {})
+    first = context.cache.cold_ms
     yield from not_seen(context)
     for look, column in seen(context):
         states = {one.index: one for one in look.state.searches} if look.state else {}

@@ -82,7 +82,9 @@ class Needing:
 
 def needing(context: Context) -> Needing:
     """Return what needs a library that is not there, read once."""
-    return context.remembered("left out", lambda: _needing(context))
+    if context.cache.needing is None:
+        context.cache.needing = _needing(context)
+    return context.cache.needing
 
 
 def library_of(context: Context, thing: str) -> str:

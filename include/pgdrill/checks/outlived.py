@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import psycopg
 
-from pgdrill.checks.base import Context
 from pgdrill.postgres.foreign_code import foreign_code
 
-KEY = "outlived"
+if TYPE_CHECKING:
+    from pgdrill.checks.base import Context
+
 WORDS = "not asked again: code that stands on it outlived drill.statement_timeout_seconds"
 # A question is cancelled for its time, or its session terminated when that did not help. Another
 # table's code in the same session may end it as well.
@@ -32,8 +34,7 @@ def asked_once(context: Context, database: str, table: int) -> Iterator[None]:
 
     Raises :class:`NotAskedAgain` where it took too long before.
     """
-    known: set[tuple[str, int]] = context.memo.setdefault(KEY, set())
-    if (database, table) in known:
+    if (database, table) in context.cache.outlived:
         raise NotAskedAgain(WORDS)
     try:
         yield
@@ -46,4 +47,4 @@ def note(context: Context, database: str, table: int) -> None:
     """Remember that a question to this table was ended, if somebody's code stands on it."""
     with contextlib.suppress(psycopg.Error), context.system(database) as connection:
         if foreign_code(connection, [table]):
-            context.memo.setdefault(KEY, set()).add((database, table))
+            context.cache.outlived.add((database, table))

@@ -23,7 +23,6 @@ from pgdrill.checks import FAMILIES, Context, run_checks
 from pgdrill.checks.base import CHECKS, COULD_NOT_RUN
 from pgdrill.checks.columns import Look, seen
 from pgdrill.checks.prewarm import prewarm
-from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.errors import CouldNotVerify
 from pgdrill.host.fence.watch import Watch
 from pgdrill.host.process import Runner
@@ -220,7 +219,7 @@ def ask(
         timings.vector_bytes = _vector_bytes(context)
         if "vectors" in early:
             timings.columns = [_column(look, column) for look, column in seen(context)]
-            timings.looking_seconds = context.memo["looking seconds"]
+            timings.looking_seconds = context.cache.looking_seconds
     except (psycopg.Error, CouldNotVerify) as error:  # the checks say what is broken there
         logger.warning("how large the tables with vectors are cannot be read: %s", error)
     if timings.time_to_running_seconds is not None and _all_answered(report.results):
@@ -253,7 +252,7 @@ def ask_the_rest(context: Context, report: Report, families: Sequence[str]) -> N
     report.results.extend(run_checks(context, [family for family in ordered if family == WRITING]))
     report.results.extend(run_checks(context, ordered, last=True))
     # as before, where it was not asked again
-    report.compared = context.memo.get(COMPARED, report.compared)
+    report.compared = context.cache.compared or report.compared
     report.deviations = noted(context.cluster.deviations, report.results)
 
 
@@ -266,7 +265,7 @@ def _prewarm(context: Context, timings: Timings) -> None:
     timings.prewarm_seconds = done.seconds
     timings.prewarm_reading_seconds = done.reading_seconds
     timings.prewarmed_bytes = done.bytes
-    context.memo["cold ms"] = done.cold_ms
+    context.cache.cold_ms = done.cold_ms
     if done.left_bytes:
         logger.info(
             "%.0f MB of vector indexes do not fit into memory and were not warmed up",

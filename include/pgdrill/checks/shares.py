@@ -6,14 +6,11 @@ Every report tells it, so that nobody takes a sample for the whole.
 from __future__ import annotations
 
 from enum import Enum
-from typing import Any
 
 from pgdrill.baseline import Changes, TableState
-from pgdrill.checks.base import Outcome
+from pgdrill.checks.outcome import Outcome
 from pgdrill.postgres.row_digests import Content
-from pgdrill.reports.model import Compared, Share
-
-KEY = "compared"
+from pgdrill.reports.model import Share
 
 
 class Fate(Enum):
@@ -22,12 +19,6 @@ class Fate(Enum):
     SAME = "same"
     OPEN = "open"
     WRONG = "wrong"
-
-
-def compared_in(memo: dict[str, Any]) -> Compared:
-    """Return what the checks have compared until now."""
-    found: Compared = memo.setdefault(KEY, Compared())
-    return found
 
 
 def agrees(state: TableState, found: Content, *, moved: bool) -> bool:

@@ -16,7 +16,7 @@ from pgdrill.checks.base import Context, Outcome, check
 from pgdrill.checks.comparison import each_database, reading
 from pgdrill.checks.cut import Server
 from pgdrill.checks.large_objects import told_once
-from pgdrill.checks.shares import KEY, Fate, agrees, bounds_of, compared_in, fates_of, share_of
+from pgdrill.checks.shares import Fate, agrees, bounds_of, fates_of, share_of
 from pgdrill.checks.unread_rows import large_and_empty, missed, unknown_changes
 from pgdrill.postgres.relation_names import apart
 from pgdrill.postgres.row_digests import (
@@ -53,7 +53,7 @@ def table_content(context: Context) -> Iterator[Outcome]:
     A table that could not be compared has an answer of its own, too.
     """
     context.settle()
-    context.memo.pop(KEY, None)  # asked a second time, it is not counted twice
+    context.cache.compared = None  # asked a second time, it is not counted twice
 
     yield from each_database(
         context, "tables", functools.partial(rows_as_recorded, context), rows=True
@@ -79,7 +79,7 @@ def _database(
     for table, state in database.tables.items():
         altered = f"pg_attribute:{state.oid}" in database.schema_objects.later
         outcome, share, found_rows = session.ask(table, line, state, altered=altered)
-        compared_in(context.memo).add(
+        context.cache.add_compared(
             share, outcome.thing if outcome.status in ("warn", "skip") else ""
         )
         if outcome.status == "pass" and not state.code:

@@ -7,9 +7,7 @@ import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
-from pydantic import BaseModel, ConfigDict
-
-from pgdrill.documents import Instant, read_model
+from pgdrill.documents import Instant, StrictModel, read_model
 from pgdrill.errors import PgdrillError
 from pgdrill.health.answer import Answer, not_asked, unknown
 from pgdrill.health.check import health_check
@@ -25,10 +23,8 @@ EVERY_SECONDS = 60.0  # it is written so often
 ALLOWED_SECONDS = 180.0  # and missed after so long: a restart takes less
 
 
-class WatchBeat(BaseModel):
+class WatchBeat(StrictModel):
     """When a service looked last, and where it runs."""
-
-    model_config = ConfigDict(extra="forbid")
 
     version: int = 1
     host: str

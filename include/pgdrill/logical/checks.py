@@ -17,7 +17,6 @@ import psycopg
 from pgdrill.baseline import extension_versions
 from pgdrill.checks import CHECKS, FAMILIES, Context, Outcome, run_checks
 from pgdrill.checks.base import Check, Question
-from pgdrill.checks.shares import compared_in
 from pgdrill.logical import content
 from pgdrill.logical.definitions import differences, globals_lines
 from pgdrill.logical.manifest import DatabaseDump, Manifest, TableContent
@@ -128,7 +127,7 @@ def rows(context: Context) -> Iterator[Outcome]:
         agreeing = count = 0
         for name, before in database.tables.items():
             answer, found = _compared(connection, database, name, before)
-            compared_in(context.memo).add(_share(before, found))
+            context.cache.add_compared(_share(before, found))
             if answer.status == "pass" and not before.code:
                 agreeing, count = agreeing + 1, count + found
             else:

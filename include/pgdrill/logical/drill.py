@@ -19,7 +19,6 @@ from pgdrill.access import Access
 from pgdrill.baseline.habits import Habits
 from pgdrill.checks import FAMILIES
 from pgdrill.checks.runner import checking, forget_roles, tenancy_of
-from pgdrill.checks.shares import KEY as COMPARED
 from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.host.fence.watch import Watch
 from pgdrill.host.priority import low_priority_words
@@ -187,7 +186,7 @@ def _check(work: Restore, report: DumpReport, options: Options) -> None:
             report.results.append(result)
             if result.family == "vectors":
                 report.timings.vector_checks_seconds = time.monotonic() - started
-        report.compared = context.memo.get(COMPARED)
+        report.compared = context.cache.compared
     _proved_search(work, report, options)
     if not options.migrations or any(result.status == "fail" for result in report.results):
         return
