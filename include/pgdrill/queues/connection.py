@@ -148,14 +148,14 @@ ANSWERS: tuple[tuple[str, type[Exception], type[CouldNotVerify], str, str, str],
 def _in_words(what: str, error: failed.RedisError) -> CouldNotVerify:
     said = " ".join(str(error).split())[:300] or type(error).__name__
     for words, kind, ours, reason, expected, hint in ANSWERS:
-        fits = re.search(words, said)
+        fits, made = re.search(words, said), ours
         if kind is failed.ConnectionError:
             if not isinstance(error, failed.ConnectionError | failed.TimeoutError):
                 continue
-            ours = ours if fits else Unreachable
+            made = ours if fits else Unreachable
         elif not fits and (kind is failed.RedisError or not isinstance(error, kind)):
             continue
-        return ours(reason, what, found=said, expected=expected, hint=hint)
+        return made(reason, what, found=said, expected=expected, hint=hint)
     return CouldNotVerify(
         "server-refused",
         what,
