@@ -29,7 +29,7 @@ from pgdrill.queues.reading import QueueContent, read_queues
 from pgdrill.queues.record import SnapshotRecord
 from pgdrill.queues.report import QueueFigures, SnapshotReport
 from pgdrill.queues.server import ServerFacts, check_kind, read_facts
-from pgdrill.queues.verify import loading
+from pgdrill.queues.verify import loading, one_here
 from pgdrill.recovery.sweep import sweep_first
 from pgdrill.reports.drill_id import new_drill_id
 from pgdrill.text import count
@@ -91,7 +91,7 @@ def restore(
         host=socket.gethostname(),
         pgdrill=version(),
     )
-    with loading(access, report, runner, progress) as opened:
+    with one_here(access, report.drill_id), loading(access, report, runner, progress) as opened:
         if opened is None:
             raise _not_loaded(report)
         return target.fill(*opened, runner, progress)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pgdrill import version
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError
 from pgdrill.host.core_dumps import no_core_files
-from pgdrill.host.lock import this_process
+from pgdrill.host.lock import ClusterLock, lease_for, this_process
 from pgdrill.host.process import Runner
 from pgdrill.queues import invariants, record, store
 from pgdrill.queues.access import QueueAccess
@@ -63,15 +63,39 @@ def verify(
         host=socket.gethostname(),
         pgdrill=version(),
     )
-    try:
-        with loading(access, report, runner, progress) as opened:
-            if opened:
-                _check(access, opened, report)
-    finally:
-        report.ended_at = datetime.now(UTC)
-        report.judge()
-        save_report(access, report)
+    # one that does not get the lock has begun nothing, and leaves no report
+    with one_here(access, report.drill_id):
+        try:
+            with loading(access, report, runner, progress) as opened:
+                if opened:
+                    _check(access, opened, report)
+        finally:
+            report.ended_at = datetime.now(UTC)
+            report.judge()
+            save_report(access, report)
     return report
+
+
+@contextlib.contextmanager
+def one_here(access: QueueAccess, drill_id: str) -> Iterator[None]:
+    """Let one snapshot of a queue at a time be loaded on this host: each holds the same lease."""
+    lock = ClusterLock(access.state_directory / "load.lock")
+    lease = lease_for(
+        drill_id, _workspace(access, drill_id).directory, _limit(access), this_process()
+    )
+    with lock.hold(lease):
+        try:
+            yield
+        finally:
+            lock.release(drill_id)
+
+
+def _workspace(access: QueueAccess, drill_id: str) -> Workspace:
+    return Workspace(access.cluster.state_directory / "snapshots" / drill_id)
+
+
+def _limit(access: QueueAccess) -> float:
+    return 3 * access.queue.timeout_seconds
 
 
 @contextlib.contextmanager
@@ -82,7 +106,7 @@ def loading(
 
     Yields None where that failed: why stands in the report.
     """
-    workspace = Workspace(access.cluster.state_directory / "snapshots" / report.drill_id)
+    workspace = _workspace(access, report.drill_id)
     no_core_files()
     opened = None
     try:
@@ -105,8 +129,7 @@ def _load(
     progress: Progress,
 ) -> tuple[Loaded, SnapshotRecord]:
     found = record.read(access, report.snapshot_id)
-    limit = time.time() + 3 * access.queue.timeout_seconds
-    workspace.claim("load", limit, owner=this_process())
+    workspace.claim("load", time.time() + _limit(access), owner=this_process())
     workspace.create()
     check_room(workspace.directory, found.file.bytes, access.cluster.drill.keep_free_bytes)
     began = time.monotonic()

@@ -11,6 +11,7 @@ from pgdrill.airflow.exceptions import airflow_errors, failure
 from pgdrill.airflow.operators.base import log_report, trigger_of
 from pgdrill.airflow.operators.queue import QueueOperator
 from pgdrill.airflow.progress import ProgressLog
+from pgdrill.airflow.waiting import waiting
 from pgdrill.airflow.xcom import QueueVerifyResult, as_xcom
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ class QueueVerifyOperator(QueueOperator):
         with airflow_errors():
             access = self.access(context)
             wanted = Wanted(self.snapshot, trigger_of(context))
-            report = verify(access, wanted, runner=self.runner, progress=ProgressLog(self.log))
+            with waiting(context, access.queue.timeout_seconds, self.log):
+                report = verify(access, wanted, runner=self.runner, progress=ProgressLog(self.log))
         result = as_xcom(QueueVerifyResult.of(report))
         log_report(self.log, lambda console: print_report(report, console))
         if report.verdict != "passed":
