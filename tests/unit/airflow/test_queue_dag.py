@@ -10,6 +10,7 @@ import pytest
 from airflow.dag_processing.dagbag import DagBag
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import ParamValidationError
+from airflow.serialization.serialized_objects import DagSerialization
 
 from pgdrill.airflow.hooks import QueueHook
 from pgdrill.errors import ConfigError
@@ -40,7 +41,8 @@ def dag(write_config: Any) -> DAG:
 def test_it_copies_proves_and_only_then_prunes_every_hour(dag: DAG) -> None:
     assert [task.task_id for task in dag.topological_sort()] == ["snapshot", "verify", "prune"]
     assert dag.task_dict["prune"].upstream_task_ids == {"verify"}
-    assert dag.timetable.summary == "7 * * * *"
+    timetable = DagSerialization.to_dict(dag)["dag"]["timetable"]["__var"]
+    assert (timetable["expression"], timetable["timezone"]) == ("7 * * * *", "UTC")
     assert (dag.catchup, dag.max_active_runs, dag.start_date) == (False, 1, None)
     assert {"pgdrill", "agents", "queue"} <= set(dag.tags)
     assert "red" in (dag.doc_md or "")
