@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills setups drawn thorough detection-table e2e bench bench-exact bench-logical bench-retention constraints reference clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills alarms setups drawn thorough detection-table e2e bench bench-exact bench-logical bench-health bench-retention constraints reference clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS=full
 ARGS ?=
@@ -30,7 +30,7 @@ down: setup ## Stop what `make up` started
 
 test: lint unit integration detection drawn e2e ## Everything a change has to pass
 
-thorough: mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills setups ## What takes longer: the checks themselves tested, healthy drills, random damage
+thorough: mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills alarms setups ## What takes longer: the checks themselves tested, healthy drills, random damage
 
 drawn: setup ## Ten faults of a store, ten kill -9 and ten set-ups, drawn by the commit's number (PGDRILL_SEED=… names another draw)
 	@$(RUN) -m pytest tests/faults tests/kills tests/setups $(TWO) $(ARGS)
@@ -45,6 +45,9 @@ faults: setup ## Every storage call of every job with every fault, into docs/evi
 kills: setup ## kill -9 at every point of drill, backup, dump, prune, into docs/evidence/kills.md (hours; goes on where it was stopped; AFRESH=1)
 	@$(if $(AFRESH),rm -f tests/kills/found.json)
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/kills -s $(ARGS)
+
+alarms: setup ## Each harm to a watched production, its alert and its end, into docs/evidence/alerts.md (half an hour)
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/alarms -s $(ARGS)
 
 setups: setup ## Every ordinary server, client and store that is known of, into docs/evidence/setups.md (an hour; goes on where it was stopped; AFRESH=1)
 	@$(if $(AFRESH),rm -f tests/setups/found.json)
@@ -99,6 +102,9 @@ bench-exact: setup ## Measure the exact search that recall is judged by
 
 bench-logical: setup ## Measure logical dumps and their restores
 	@$(RUN) -m bench.logical $(ARGS)
+
+bench-health: setup ## Measure what the watch of fifty clusters takes of processor and memory
+	@$(RUN) -m bench.health $(ARGS)
 
 bench-retention: setup ## Measure how long planning takes
 	@$(RUN) -m bench.retention $(ARGS)

@@ -23,7 +23,7 @@ from pgdrill.host.process import Runner
 from pgdrill.postgres import session
 from pgdrill.postgres.answered import answered_within
 from pgdrill.postgres.binaries import Binaries
-from pgdrill.postgres.client_files import passed_over
+from pgdrill.postgres.client_files import from_the_environment, passed_over
 from pgdrill.postgres.presence import PASSING, listens, tried
 from pgdrill.postgres.refused import hint_of
 from pgdrill.postgres.server_words import words_of
@@ -313,7 +313,10 @@ def _not_connected(
             where,
             found=found,
             expected="a connection",
-            hint="check that it runs, and server.dsn (or its Airflow connection)",
+            hint=(
+                "check that it runs, and server.dsn (or its Airflow connection)"
+                f"{from_the_environment(words)}"
+            ),
         )
     for pattern, refuses, reason, expected, hint in REFUSALS:
         if said := pattern.search(found):

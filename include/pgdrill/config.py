@@ -189,7 +189,7 @@ class RepositorySettings(Section):
 
     @model_validator(mode="after")
     def _fits_tool(self) -> RepositorySettings:
-        if wrong := misfit(self.tool, self.url, self.compression):
+        if wrong := misfit(self.tool, self.url, self.compression, self.endpoint_url):
             raise ValueError(wrong)
         return self
 
@@ -626,6 +626,52 @@ class ApplicationTest(Section):
         return value
 
 
+class Health(Section):
+    """From where on a look at this cluster's health is not ok. What is scheduled or promised
+    elsewhere in the file is judged by that.
+    """
+
+    replay_lag_seconds: Seconds = Field(
+        30, description="a standby that is further behind is critical"
+    )
+    wal_room_warning_seconds: Seconds = Field(
+        86400, description="pg_wal is full in less, at the rate of now: a warning"
+    )
+    wal_room_critical_seconds: Seconds = Field(4 * 3600, description="and critical")
+    slot_held_bytes: int = Field(
+        10 * 2**30, gt=0, description="WAL held by a slot that nobody reads and nothing limits"
+    )
+    certificate_warning_days: float = Field(
+        21, gt=0, description="a certificate ends in less: a warning"
+    )
+    certificate_critical_days: float = Field(3, gt=0, description="and critical")
+    clock_seconds: Seconds = Field(
+        10, description="this host's clock and the server's are further apart: a warning"
+    )
+    transaction_id_warning: float = Field(
+        0.5, gt=0, lt=1, description="share of the transaction ids used since the last freeze"
+    )
+    transaction_id_critical: float = Field(0.75, gt=0, lt=1, description="and critical")
+    backup_larger: float = Field(
+        1.5, gt=1, description="times the size of base backups before: a leap"
+    )
+    backup_smaller: float = Field(0.5, gt=0, lt=1, description="and the other way")
+    backup_slower: float = Field(
+        3, gt=1, description="times as long as base backups before: a leap"
+    )
+
+    @model_validator(mode="after")
+    def _worse_comes_later(self) -> Health:
+        for name, other in (
+            ("wal_room_critical_seconds", "wal_room_warning_seconds"),
+            ("certificate_critical_days", "certificate_warning_days"),
+            ("transaction_id_warning", "transaction_id_critical"),
+        ):
+            if getattr(self, name) > getattr(self, other):
+                raise ValueError(f"{name} is more than {other}: it would never warn before")
+        return self
+
+
 class AirflowApi(Section):
     """How the Airflow that runs the cluster's DAGs is asked whether it still works."""
 
@@ -677,6 +723,7 @@ class Cluster(Section):
         Path("checks"), description="folder of your own *.sql; relative to this file's folder"
     )
     application_test: ApplicationTest = ApplicationTest()
+    health: Health = Health()
     airflow: AirflowApi = AirflowApi()
     owner: str = Field("data-platform", description="shown in the Airflow UI")
     name: str = Field("", exclude=True, description="set from the table's key")

@@ -89,7 +89,7 @@ class QueueServer:
         asyncio.run(self._fill(jobs))
 
     async def _fill(self, jobs: int) -> None:
-        from bullmq import Queue  # type: ignore[import-untyped]
+        from bullmq import Queue
 
         connection = redis.asyncio.Redis(
             unix_socket_path=str(self.socket), password=self.password, decode_responses=True

@@ -14,7 +14,7 @@ from pathlib import Path
 from pgdrill.host.process import end_group, mark_process
 
 POLL_SECONDS = 0.02
-STARTED = re.compile(r"Starting s3 server on \[(http://[^\]/]+)/?\]")
+STARTED = re.compile(r"Starting s3 server on \[(https?://[^\]/]+)/?\]")
 
 
 def program(name: str) -> str:
@@ -31,6 +31,7 @@ class S3Server:
     access_key: str = field(default_factory=lambda: f"demo{secrets.token_hex(6)}", repr=False)
     secret_key: str = field(default_factory=lambda: secrets.token_hex(20), repr=False)
     endpoint_url: str = ""
+    certificate: Path | None = None  # its key lies beside it, as .key; None: plain http
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -46,7 +47,13 @@ class S3Server:
         if self.process is not None and self.process.poll() is None:
             return
         (self.folder / self.bucket).mkdir(parents=True, exist_ok=True)
-        address = self.endpoint_url.removeprefix("http://") or "127.0.0.1:0"
+        address = self.endpoint_url.partition("://")[2] or "127.0.0.1:0"
+        secured = self.certificate and (
+            "--cert",
+            str(self.certificate),
+            "--key",
+            str(self.certificate.with_suffix(".key")),
+        )
         log = self.folder.parent / "s3.log"
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
@@ -64,6 +71,7 @@ class S3Server:
                     "INFO",
                     "--etag-hash",
                     "",
+                    *(secured or ()),
                 ],
                 env={**os.environ, "RCLONE_AUTH_KEY": f'"{self.access_key},{self.secret_key}"'},
                 stdin=subprocess.DEVNULL,

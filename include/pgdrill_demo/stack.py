@@ -82,6 +82,7 @@ class Stack:
     home: Path
     tool: str = field(default_factory=preferred_tool)
     cluster_name: str = "agents"
+    url: str = ""  # of the repository; empty: a prefix in the store's bucket
     archive_timeout_seconds: int = 45
     segment_bytes: int = 16 * 2**20
     canary_rows: int = 100
@@ -387,8 +388,8 @@ class Stack:
                 bin_dir=self.programs.folder,
                 tool=self.tool,
                 binary=binary,
-                url=f"s3://{self.s3.bucket}/{self.cluster_name}",
-                endpoint=self.s3.endpoint_url,
+                url=self.url or f"s3://{self.s3.bucket}/{self.cluster_name}",
+                endpoint="" if self.url else self.s3.endpoint_url,
                 drill=lines,
                 canary_rows=self.canary_rows,
             )

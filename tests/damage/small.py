@@ -72,6 +72,8 @@ tool = "{tool}"
 compression = "lz4"
 endpoint_url = "{endpoint}"
 part_bytes = 8388608
+[clusters.agents.airflow]
+watched = false
 [clusters.agents.drill]
 work_directory = "{home}/drills"
 durability = "fast"

@@ -27,6 +27,7 @@ from tests.kept import ROOT
 from tests.setups.programs import programs
 from tests.setups.setup import Setup
 
+USUAL_PORT = 5432
 BARE_PATH = "/usr/bin:/bin"
 SECONDS = 600  # for a command, on a machine that has other work
 WITHOUT_VECTORS = (
@@ -60,7 +61,9 @@ class Host(World):
         return replace(super().primary, port=self.setup.port)
 
     def conninfo(self, user: str = "postgres", database: str = DATABASE) -> str:
-        return make_conninfo(super().conninfo(user, database), port=self.setup.port)
+        """While the cluster is made, its server is at the usual port."""
+        port = self.setup.port if "primary" in vars(self) else USUAL_PORT
+        return make_conninfo(super().conninfo(user, database), port=port)
 
     @property
     def vectors(self) -> bool:

@@ -95,8 +95,8 @@ def test_a_small_file_is_enough_and_the_cluster_knows_its_name() -> None:
         ),
         pytest.param(
             changed("repository", tool="walg"),
-            "[clusters.agents.repository.tool] Input should be 'wal-g' or "
-            "'barman-cloud' (found 'walg')",
+            "[clusters.agents.repository.tool] Input should be 'wal-g', "
+            "'barman-cloud' or 'pgbackrest' (found 'walg')",
             id="an unknown tool",
         ),
         pytest.param(

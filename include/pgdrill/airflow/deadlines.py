@@ -9,7 +9,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from airflow.sdk import AsyncCallback, DeadlineAlert, DeadlineReference
+# airflow.sdk has them too, where no type checker sees them
+from airflow.sdk.definitions.callback import AsyncCallback
+from airflow.sdk.definitions.deadline import DeadlineAlert, DeadlineReference
 
 from pgdrill.airflow.callbacks import deadline_missed
 from pgdrill.reports.deadlines import WARNING_SHARE, deadline_seconds

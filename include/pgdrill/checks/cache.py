@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pgdrill.checks.left_out import Needing
     from pgdrill.vectors.embedders import Embedder
     from pgdrill.vectors.index_pages import Indexed
+    from pgdrill.vectors.observation import Searched
 
 IndexKey = tuple[str, int]  # the database, and the index's oid
 
@@ -25,6 +26,7 @@ class Cache:
     cold_ms: dict[IndexKey, float] = field(default_factory=dict)  # the first search of an index
     pages: dict[IndexKey, Indexed] = field(default_factory=dict)  # what an index's pages hold
     rows: dict[IndexKey, Indexed] = field(default_factory=dict)  # what they have to hold
+    vacuumed: dict[IndexKey, Searched | None] = field(default_factory=dict)  # searched after it
     embedder: Embedder | None = None
     needing: Needing | None = None
     outlived: set[tuple[str, int]] = field(default_factory=set)  # database and oid of a table

@@ -181,7 +181,9 @@ def command(function: Callable[Parameters, int]) -> Callable[Parameters, None]:
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         from pgdrill.cli.signals import Interrupted
         from pgdrill.errors import BackupFault, PgdrillError
+        from pgdrill.host.private import closed_to_writers
 
+        closed_to_writers()
         context: Any = kwargs["context"]
         log_to_stderr(logging.INFO if context.obj.verbose else logging.WARNING)
         try:

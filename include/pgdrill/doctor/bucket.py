@@ -6,6 +6,7 @@ Nothing is written but one probe object, and nothing is deleted.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -69,7 +70,7 @@ def listing(subject: Subject) -> Iterator[Finding]:
                 f"`install -d -m 0700 {folder}` as the user that runs the tasks",
             )
             return
-    subject.access.objects.lists("pgdrill/leases/none", ("",))
+    subject.access.objects.find("pgdrill/leases/none", re.compile("(none)"))
     yield green(subject.access.cluster.repository.url, "listed")
 
 

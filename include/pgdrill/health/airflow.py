@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from pgdrill.errors import Gone
 from pgdrill.health.airflow_api import AirflowApi
 from pgdrill.health.answer import Answer, not_asked, unknown
-from pgdrill.health.check import health_check
+from pgdrill.health.check import Ask, health_check
 from pgdrill.health.runs import JOBS, check_of
 from pgdrill.health.subject import HealthSubject
 from pgdrill.reports.terminal import seconds as shown
@@ -62,9 +63,20 @@ def airflow(subject: HealthSubject) -> Iterator[Answer]:
     yield Answer("ok", f"{subject.airflow.url} answers")
 
 
-def reached(subject: HealthSubject) -> AirflowApi | None:
-    """Return Airflow, if this look has reached it. What cannot be asked is told of once."""
-    return subject.airflow if subject.airflow_known else None
+def of_airflow(ask: Callable[[HealthSubject, AirflowApi], Iterator[Answer]]) -> Ask:
+    """Return a question to Airflow that is asked if this look has reached it.
+
+    That it could not be is told once, by the check ``airflow``, and ends no other's alert.
+    """
+
+    @functools.wraps(ask)
+    def asked(subject: HealthSubject) -> Iterator[Answer]:
+        if not subject.access.cluster.airflow.watched:
+            yield not_asked("airflow.watched is false", "unused")
+        elif subject.airflow_known and subject.airflow:
+            yield from ask(subject, subject.airflow)
+
+    return asked
 
 
 @health_check(
@@ -76,11 +88,12 @@ def reached(subject: HealthSubject) -> AirflowApi | None:
     after=("airflow",),
     hides=("airflow-queued", *RUNS),
 )
-def components(subject: HealthSubject) -> Iterator[Answer]:
+@of_airflow
+def components(subject: HealthSubject, api: AirflowApi) -> Iterator[Answer]:
     """Ask Airflow how its parts are."""
-    if api := reached(subject):
-        for name, lost in COMPONENTS.items():
-            yield judge_component(name, lost, api.health().get(name) or {}, subject.now)
+    told = api.health()
+    for name, lost in COMPONENTS.items():
+        yield judge_component(name, lost, told.get(name) or {}, subject.now)
 
 
 def judge_component(name: str, lost: str, told: Mapping[str, Any], now: datetime) -> Answer:
@@ -88,9 +101,7 @@ def judge_component(name: str, lost: str, told: Mapping[str, Any], now: datetime
     thing, status = name.replace("_", "-"), told.get("status")
     if status == "healthy":
         return Answer("ok", "healthy", thing)
-    heard = instant(
-        told.get(f"latest_{name}_heartbeat") or told.get("latest_dag_processor_heartbeat")
-    )
+    heard = instant(told.get(f"latest_{name}_heartbeat"))
     ago = f"last heard of {shown((now - heard).total_seconds())} ago" if heard else "never heard of"
     return Answer(
         "critical", f"{status or 'not running'}, {ago}: {lost}", thing, "healthy",
@@ -106,12 +117,11 @@ def judge_component(name: str, lost: str, told: Mapping[str, Any], now: datetime
     example="agents.restore_drill: paused, so nothing of it runs",
     after=("airflow",),
 )
-def dags(subject: HealthSubject) -> Iterator[Answer]:
+@of_airflow
+def dags(subject: HealthSubject, api: AirflowApi) -> Iterator[Answer]:
     """Ask for each DAG."""
-    api = reached(subject)
     cluster = subject.access.cluster
-    for job in JOBS if api else ():
-        assert api is not None  # noqa: S101 - there are no jobs without
+    for job in JOBS:
         dag_id = f"{cluster.name}.{job}"
         found = api.get("dags", dag_id)
         if job == "logical_dump" and not cluster.retention.dumps_monthly:
@@ -137,19 +147,19 @@ def dags(subject: HealthSubject) -> Iterator[Answer]:
     example="configuration.py: pgdrill.LeftOut: Cluster billing has no DAGs: …",
     after=("airflow",),
 )
-def import_errors(subject: HealthSubject) -> Iterator[Answer]:
+@of_airflow
+def import_errors(subject: HealthSubject, api: AirflowApi) -> Iterator[Answer]:
     """Ask for import errors, and tell of those that are of pgdrill."""
-    if api := reached(subject):
-        found = api.get("importErrors", limit=100) or {}
-        ours = [one for one in found["import_errors"] if "pgdrill" in one["stack_trace"]]
-        for one in ours:
-            first = next(iter(one["stack_trace"].strip().splitlines()), "")
-            yield Answer(
-                "critical", first[:400], one["filename"].rpartition("/")[2], "no import error",
-                reason="import-error",
-            )  # fmt: skip
-        if not ours:
-            yield Answer("ok", "none")
+    found = api.get("importErrors", limit=100) or {}
+    ours = [one for one in found["import_errors"] if "pgdrill" in one["stack_trace"]]
+    for one in ours:
+        first = next(iter(one["stack_trace"].strip().splitlines()), "")
+        yield Answer(
+            "critical", first[:400], one["filename"].rpartition("/")[2], "no import error",
+            reason="import-error",
+        )  # fmt: skip
+    if not ours:
+        yield Answer("ok", "none")
 
 
 @health_check(
@@ -163,24 +173,24 @@ def import_errors(subject: HealthSubject) -> Iterator[Answer]:
     example="agents.base_backup backup: queued for 25 min on queue db1",
     after=("airflow",),
 )
-def queued(subject: HealthSubject) -> Iterator[Answer]:
+@of_airflow
+def queued(subject: HealthSubject, api: AirflowApi) -> Iterator[Answer]:
     """Ask for task instances that wait."""
-    if api := reached(subject):
-        dag_ids = [f"{subject.name}.{job}" for job in JOBS]
-        late = [
-            (waited, one)
-            for one in api.waiting_tasks(dag_ids)
-            if (waited := _waited(one, subject.now)) > QUEUED_SECONDS
-        ]
-        for waited, one in late:
-            where = f" on queue {one['queue']}" if one.get("queue") else ""
-            yield Answer(
-                "critical", f"{one['state']} for {shown(waited)}{where}",
-                f"{one['dag_id']} {one['task_id']}", f"at most {shown(QUEUED_SECONDS)}",
-                waited, QUEUED_SECONDS, "seconds", reason="task-queued",
-            )  # fmt: skip
-        if not late:
-            yield Answer("ok", "none waits for long", promised=QUEUED_SECONDS, unit="seconds")
+    dag_ids = [f"{subject.name}.{job}" for job in JOBS]
+    late = [
+        (waited, one)
+        for one in api.waiting_tasks(dag_ids)
+        if (waited := _waited(one, subject.now)) > QUEUED_SECONDS
+    ]
+    for waited, one in late:
+        where = f" on queue {one['queue']}" if one.get("queue") else ""
+        yield Answer(
+            "critical", f"{one['state']} for {shown(waited)}{where}",
+            f"{one['dag_id']} {one['task_id']}", f"at most {shown(QUEUED_SECONDS)}",
+            waited, QUEUED_SECONDS, "seconds", reason="task-queued",
+        )  # fmt: skip
+    if not late:
+        yield Answer("ok", "none waits for long", promised=QUEUED_SECONDS, unit="seconds")
 
 
 def _waited(one: Mapping[str, Any], now: datetime) -> float:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pgdrill.health.airflow import instant, reached
+from pgdrill.health.airflow import instant, of_airflow
+from pgdrill.health.airflow_api import AirflowApi
 from pgdrill.health.answer import Answer, not_asked
 from pgdrill.health.check import health_check
 from pgdrill.health.runs import JOBS, Run, check_of, judge_run
@@ -19,18 +20,14 @@ CONSEQUENCES = {
     "restore_drill": ("drill-age", "drill-verdict", "drill-rto", "drill-search", "drill-rpo"),
     "logical_dump": ("dump-age",),
     "retention": ("retention-age",),
-    "backup_health": (),
 }
 
 
-def newest_run(subject: HealthSubject, job: str) -> Iterator[Answer]:
+def newest_run(subject: HealthSubject, api: AirflowApi, job: str) -> Iterator[Answer]:
     """Judge the run that is at work, if it is late, else the newest that is over.
 
     One that is at work in time proves nothing yet, and ends no alert.
     """
-    api = reached(subject)
-    if api is None:
-        return
     dag_id = f"{subject.name}.{job}"
     found = api.get("dags", dag_id, "dagRuns", order_by="-run_after", limit=NEWEST_RUNS)
     runs = [_run(dag_id, one) for one in (found or {}).get("dag_runs", ())]
@@ -67,9 +64,10 @@ def _run(dag_id: str, told: Mapping[str, Any]) -> Run:
 
 
 def _register(job: str) -> None:
-    def ask(subject: HealthSubject) -> Iterator[Answer]:
+    @of_airflow
+    def ask(subject: HealthSubject, api: AirflowApi) -> Iterator[Answer]:
         """Judge the newest run of a DAG."""
-        return newest_run(subject, job)
+        return newest_run(subject, api, job)
 
     health_check(
         check_of(job),
@@ -78,7 +76,7 @@ def _register(job: str) -> None:
         hint="see the run in Airflow, and the log of its red task, which ends with a hint",
         example="manual__2026-11-27T11:00:00+00:00: failed in restore after 12 min 3 s",
         after=("airflow",),
-        hides=CONSEQUENCES[job],
+        hides=CONSEQUENCES.get(job, ()),
     )(ask)
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
+from pgdrill.config import Health
 from pgdrill.health.answer import Answer, not_asked
 from pgdrill.health.check import health_check
 from pgdrill.health.facts import ArchiverFacts, WalDirectory, read_wal_directory
@@ -17,9 +18,7 @@ from pgdrill.text import count
 
 # Between two looks that tell how fast pg_wal grows: a checkpoint comes every five minutes.
 RATE_OVER = timedelta(minutes=10)
-# What a person needs: a working day to see it, and an hour to do something about it.
-ROOM_WARNING_SECONDS = 86400.0
-ROOM_CRITICAL_SECONDS = 4 * 3600.0
+DEFAULTS = Health()
 LOG_HINT = "read production's server log for the archive_command's own words"
 
 
@@ -149,7 +148,7 @@ def _since(instant: datetime | None, begun: datetime | None) -> datetime | None:
 @health_check(
     "wal-room",
     "server",
-    passing="at the rate of now, pg_wal has room for more than a day",
+    passing="at this rate, pg_wal has room for health.wal_room_warning_seconds (a day) and more",
     hint=(
         "see what holds WAL back: the checks archiver and slots say it; make room on its disk, for"
         " once it is full production stops"
@@ -168,24 +167,28 @@ def room(subject: HealthSubject) -> Iterator[Answer]:
         )
         return
     rate = bytes_a_second(subject.memory.samples, RATE_OVER)
-    yield judge_room(f"{folder}", shutil.disk_usage(folder).free, rate)
+    free = shutil.disk_usage(folder).free
+    yield judge_room(f"{folder}", free, rate, subject.access.cluster.health)
 
 
-def judge_room(folder: str, free_bytes: int, rate: float | None) -> Answer:
+def judge_room(
+    folder: str, free_bytes: int, rate: float | None, limits: Health = DEFAULTS
+) -> Answer:
     """Judge how long pg_wal has room. What does not grow never fills."""
-    words = f"room for {shown(ROOM_WARNING_SECONDS)}"
+    enough = limits.wal_room_warning_seconds
+    words = f"room for {shown(enough)}"
     if rate is None or rate <= 0:
         how = "does not grow" if rate is not None else "was not looked at for long enough yet"
         return Answer("ok", f"{size(free_bytes)} free; it {how}", folder, words)
     left = free_bytes / rate
-    status = "ok" if left > ROOM_WARNING_SECONDS else "warning"
+    status = "ok" if left > enough else "warning"
     return Answer(
-        "critical" if left < ROOM_CRITICAL_SECONDS else status,  # type: ignore[arg-type]
+        "critical" if left < limits.wal_room_critical_seconds else status,  # type: ignore[arg-type]
         f"full in {shown(left)} at {size(int(rate * 3600))}/h, with {size(free_bytes)} free",
         folder,
         words,
         left,
-        ROOM_WARNING_SECONDS,
+        enough,
         "seconds",
-        reason="" if left > ROOM_WARNING_SECONDS else "wal-fills",
+        reason="" if left > enough else "wal-fills",
     )

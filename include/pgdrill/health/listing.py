@@ -59,7 +59,7 @@ def _take(
     subject: HealthSubject, keys: dict[str, int], after: Position, to: Position | None
 ) -> None:
     memory = subject.memory.wal
-    archived = ArchivedWal(keys)
+    archived = subject.access.repository.archived(keys)
     take_listing(memory, archived, after, to)
     segments = [key for key in keys if subject.access.tool.wal_key(key)]
     memory.newest_key = max([memory.newest_key, *segments])
@@ -84,7 +84,7 @@ def _read_histories(subject: HealthSubject, archived: ArchivedWal) -> None:
 
 
 def _folder(subject: HealthSubject) -> str:
-    return subject.access.tool.wal_keys()[0].partition("{")[0]
+    return subject.access.repository.wal_folder
 
 
 def _position(subject: HealthSubject, key: str) -> Position:

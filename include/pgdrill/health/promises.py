@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from statistics import median
 
+from pgdrill.config import Health
 from pgdrill.errors import BackupFault, PgdrillError
 from pgdrill.health.ageing import Made, Rhythm, judge_age
 from pgdrill.health.answer import Answer, not_asked, unknown
@@ -26,7 +27,7 @@ from pgdrill.text import count
 NEWEST_REPORTS = 20  # read, to find one that passed
 EARLIER = 8  # backups that the newest is compared with
 FEWEST_EARLIER = 3
-LARGER, SMALLER, SLOWER = 1.5, 0.5, 3.0
+DEFAULTS = Health()
 ROUNDED_SECONDS = 100.0
 LEAST_SECONDS = 60.0  # a backup of seconds may take thrice as long for any reason
 
@@ -84,10 +85,11 @@ def _damage(subject: HealthSubject, backup: BaseBackup) -> str:
 )
 def leap(subject: HealthSubject) -> Iterator[Answer]:
     """Compare the newest full backup with the median of some before it."""
-    yield judge_leap([one for one in read_backups(subject).counted if not one.parent])
+    full = [one for one in read_backups(subject).counted if not one.parent]
+    yield judge_leap(full, subject.access.cluster.health)
 
 
-def judge_leap(backups: list[BaseBackup]) -> Answer:
+def judge_leap(backups: list[BaseBackup], limits: Health = DEFAULTS) -> Answer:
     """Judge size and duration together, and name what leaps."""
     newest, earlier = backups[-1:], backups[:-1][-EARLIER:]
     if len(earlier) < FEWEST_EARLIER:
@@ -96,8 +98,8 @@ def judge_leap(backups: list[BaseBackup]) -> Answer:
     usual = median(it.uncompressed_bytes for it in earlier)
     took, used = _made(one).seconds, median(_made(it).seconds for it in earlier)
     ratio = one.uncompressed_bytes / usual if usual else None
-    slow = took > SLOWER * used and took - used > LEAST_SECONDS
-    if ratio is not None and not SMALLER <= ratio <= LARGER:
+    slow = took > limits.backup_slower * used and took - used > LEAST_SECONDS
+    if ratio is not None and not limits.backup_smaller <= ratio <= limits.backup_larger:
         found, reason = (
             f"{size(one.uncompressed_bytes)}, the median before {size(int(usual))}",
             "size",
@@ -110,9 +112,10 @@ def judge_leap(backups: list[BaseBackup]) -> Answer:
         "warning" if reason else "ok",
         found,
         one.name,
-        f"{SMALLER:g} to {LARGER:g} times the size, at most {SLOWER:g} times as long",
+        f"{limits.backup_smaller:g} to {limits.backup_larger:g} times the size,"
+        f" at most {limits.backup_slower:g} times as long",
         ratio,
-        LARGER,
+        limits.backup_larger,
         "ratio" if ratio is not None else "",
         reason=f"leap-{reason}" if reason else "",
     )

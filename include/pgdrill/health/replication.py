@@ -9,6 +9,7 @@ from datetime import datetime
 import psycopg
 
 from pgdrill.baseline.heartbeat import HeartbeatColumn
+from pgdrill.config import Health
 from pgdrill.errors import StandbyUnreachable
 from pgdrill.health.answer import Answer, not_asked, unknown
 from pgdrill.health.check import health_check
@@ -20,7 +21,7 @@ from pgdrill.postgres.wal import format_lsn, parse_lsn
 from pgdrill.reports.terminal import seconds as shown
 from pgdrill.reports.terminal import size
 
-LAG_SECONDS = 30.0  # promised: a standby that is further behind is told of
+DEFAULTS = Health()
 NO_STANDBY = "server.standby_dsn names no standby"
 
 
@@ -179,7 +180,7 @@ class Beats:
 @health_check(
     "replay-lag",
     "replication",
-    passing=f"what was committed on the primary {LAG_SECONDS:g} s ago can be seen on the standby",
+    passing="what was committed health.replay_lag_seconds (30) ago can be seen on the standby",
     hint=(
         "see on the standby what holds replay up: `SELECT pg_is_wal_replay_paused()`, long queries"
         " (max_standby_streaming_delay), its disk"
@@ -211,20 +212,22 @@ def lag(subject: HealthSubject) -> Iterator[Answer]:
         row = connection.execute("SELECT clock_timestamp()").fetchone()
         now: datetime = row[0] if row else subject.facts.now
         newest, first = column.newest(connection), column.first_after(connection, replayed)
-    every = subject.access.cluster.drill.heartbeat_seconds
-    stopped = newest is None or (now - newest).total_seconds() > max(3 * every, LAG_SECONDS)
+    every, most = subject.access.cluster.drill.heartbeat_seconds, _most(subject)
+    stopped = newest is None or (now - newest).total_seconds() > max(3 * every, most)
     if stopped and first is None:  # the standby lacks none, which then says nothing
         yield unknown(
             "no heartbeat is written, so none can be missed", "heartbeat-stopped", thing=thing
         )
         return
-    yield judge_lag(Beats(now, replayed, first), subject.receiver, thing)
+    yield judge_lag(Beats(now, replayed, first), subject.receiver, thing, most)
 
 
-def judge_lag(beats: Beats, found: ReceiverFacts, thing: str) -> Answer:
+def judge_lag(
+    beats: Beats, found: ReceiverFacts, thing: str, most: float = DEFAULTS.replay_lag_seconds
+) -> Answer:
     """Judge by the first heartbeat that was not replayed: an idle primary's are replayed, too."""
     behind = 0.0 if beats.next_one is None else (beats.now - beats.next_one).total_seconds()
-    return _judged(max(0.0, behind), found, thing, "by heartbeat")
+    return _judged(max(0.0, behind), most, found, thing, "by heartbeat")
 
 
 def _by_position(subject: HealthSubject, found: ReceiverFacts, thing: str) -> Answer:
@@ -236,28 +239,32 @@ def _by_position(subject: HealthSubject, found: ReceiverFacts, thing: str) -> An
     position = parse_lsn(found.replayed)
     memory = subject.memory
     if position >= subject.position.lsn:
-        return _judged(0.0, found, thing, "by LSN")
+        return _judged(0.0, _most(subject), found, thing, "by LSN")
     begun = begun_behind(memory.samples, position)
     least = (subject.facts.now - begun.latest).total_seconds() if begun.latest else 0.0
-    if begun.earliest is None and least <= LAG_SECONDS:
+    if begun.earliest is None and least <= _most(subject):
         return unknown(
             f"behind, at {format_lsn(position)}; for how long tells a later look",
             "first-look",
             thing=thing,
         )
-    return _judged(max(0.0, least), found, thing, "by LSN, at least")
+    return _judged(max(0.0, least), _most(subject), found, thing, "by LSN, at least")
 
 
-def _judged(behind: float, found: ReceiverFacts, thing: str, how: str) -> Answer:
+def _most(subject: HealthSubject) -> float:
+    return subject.access.cluster.health.replay_lag_seconds
+
+
+def _judged(behind: float, most: float, found: ReceiverFacts, thing: str, how: str) -> Answer:
     paused = ", replay is paused" if found.paused else ""
-    late = behind > LAG_SECONDS
+    late = behind > most
     return Answer(
         "critical" if late else "ok",
         f"{shown(round(behind, 1))} behind ({how}){paused}",
         thing,
-        f"at most {shown(LAG_SECONDS)}",
+        f"at most {shown(most)}",
         behind,
-        LAG_SECONDS,
+        most,
         "seconds",
         reason="replay-lags" if late else "",
     )

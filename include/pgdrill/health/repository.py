@@ -44,6 +44,7 @@ APART_SECONDS = 15.0  # between looks: more makes a measure an estimate, which i
         "room",
         "proved-libraries",
         "watch",
+        "store-certificate",
     ),
 )
 def repository(subject: HealthSubject) -> Iterator[Answer]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 
+from pgdrill.config import Health
 from pgdrill.errors import Gone
 from pgdrill.health.answer import Answer
 from pgdrill.health.check import health_check
@@ -16,9 +17,10 @@ from pgdrill.health.memory import Sample, begun_behind
 from pgdrill.health.subject import HealthSubject
 from pgdrill.reports.terminal import seconds as shown
 
-CLOCK_SECONDS = 10.0  # half the shortest promise that anybody is likely to make
+DEFAULTS = Health()
 ASKED_OF_IT = (
     "clock",
+    "server-certificate",
     "wal-waiting",
     "archiver",
     "wal-room",
@@ -100,7 +102,7 @@ def _timed(connection: psycopg.Connection) -> tuple[ArchiverFacts, ClockFacts]:
 @health_check(
     "clock",
     "server",
-    passing=f"this host's clock and the server's are at most {CLOCK_SECONDS:g} s apart",
+    passing="this host's clock and the server's are at most health.clock_seconds (10) apart",
     hint="see on both hosts whether the clock is set by NTP: `timedatectl`, `chronyc tracking`",
     example="this host's clock is 340 s ahead of the server's",
     cost="each look",
@@ -109,13 +111,13 @@ def _timed(connection: psycopg.Connection) -> tuple[ArchiverFacts, ClockFacts]:
 def clock(subject: HealthSubject) -> Iterator[Answer]:
     """Compare the two clocks: ages are told by this host's, lag and archiving by the server's."""
     assert subject.clock is not None  # noqa: S101 - needs=("server",)
-    yield judge_clock(subject.clock)
+    yield judge_clock(subject.clock, subject.access.cluster.health.clock_seconds)
 
 
-def judge_clock(found: ClockFacts) -> Answer:
+def judge_clock(found: ClockFacts, most: float = DEFAULTS.clock_seconds) -> Answer:
     """Judge by what they are apart at least: an answer that took long says little."""
     least = max(0.0, abs(found.ahead_seconds) - found.uncertain_seconds)
-    late = least > CLOCK_SECONDS
+    late = least > most
     side = "ahead of" if found.ahead_seconds > 0 else "behind"
     return Answer(
         "warning" if late else "ok",
@@ -123,9 +125,9 @@ def judge_clock(found: ClockFacts) -> Answer:
         if late
         else f"at most {shown(round(least + 2 * found.uncertain_seconds, 1))} apart",
         "",
-        f"at most {shown(CLOCK_SECONDS)} apart",
+        f"at most {shown(most)} apart",
         least,
-        CLOCK_SECONDS,
+        most,
         "seconds",
         reason="clocks-apart" if late else "",
     )

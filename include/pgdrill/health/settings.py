@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from pgdrill.baseline import backup_record
 from pgdrill.baseline.server_facts import library_versions, read_settings
+from pgdrill.config import Health
 from pgdrill.errors import PgdrillError
 from pgdrill.health.answer import Answer, not_asked, unknown
 from pgdrill.health.check import health_check
@@ -31,7 +32,7 @@ SELECT datname, age(datfrozenxid)::int8, mxid_age(datminmxid)::int8,
 FROM pg_database ORDER BY greatest(age(datfrozenxid), mxid_age(datminmxid)) DESC LIMIT 1
 """
 WRAPAROUND = 2**31
-XID_WARNING, XID_CRITICAL = 0.5, 0.75
+DEFAULTS = Health()
 
 
 @health_check(
@@ -147,7 +148,7 @@ def checksums(subject: HealthSubject) -> Iterator[Answer]:
 @health_check(
     "transaction-id-age",
     "server",
-    passing="no database is half-way to running out of transaction ids",
+    passing="every database has frozen more than health.transaction_id_warning (half) of its ids",
     hint=(
         "see what keeps VACUUM from freezing: long transactions, prepared ones, slots, failing"
         " autovacuum; then `VACUUM (FREEZE)` in that database"
@@ -161,20 +162,26 @@ def xids(subject: HealthSubject) -> Iterator[Answer]:
     if row is None:
         yield unknown("no database", "could-not-look")
         return
-    yield judge_xids(row[0], max(row[1], row[2]))
+    yield judge_xids(row[0], max(row[1], row[2]), subject.access.cluster.health)
 
 
-def judge_xids(database: str, age: int) -> Answer:
+def judge_xids(database: str, age: int, limits: Health = DEFAULTS) -> Answer:
     """Judge the share of the ids that are used up."""
-    share = age / WRAPAROUND
-    status = "critical" if share > XID_CRITICAL else "warning" if share > XID_WARNING else "ok"
+    share, most = age / WRAPAROUND, limits.transaction_id_warning
+    status = (
+        "critical"
+        if share > limits.transaction_id_critical
+        else "warning"
+        if share > most
+        else "ok"
+    )
     return Answer(
         status,  # type: ignore[arg-type]
         f"{100 * share:.0f} % of the transaction ids used since the last freeze",
         database,
-        f"less than {100 * XID_WARNING:.0f} %",
+        f"less than {100 * most:.0f} %",
         share,
-        XID_WARNING,
+        most,
         "ratio",
         reason="" if status == "ok" else "xid-age",
     )

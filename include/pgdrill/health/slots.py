@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pgdrill.config import Health
 from pgdrill.health.answer import Answer
 from pgdrill.health.check import health_check
 from pgdrill.health.facts import Slot, read_slots
@@ -11,7 +12,7 @@ from pgdrill.health.subject import HealthSubject
 from pgdrill.reports.terminal import size
 
 NEAR = 0.25  # of what a slot may hold, left: the consumer is about to lose its place
-HEAP_BYTES = 10 * 2**30  # held by a slot that nobody reads, where no limit is set
+HEAP_BYTES = Health().slot_held_bytes
 
 
 @health_check(
@@ -29,12 +30,12 @@ def slots(subject: HealthSubject) -> Iterator[Answer]:
     """Judge each slot by its own words, not by whether it is active alone."""
     found = read_slots(subject.server)
     for one in found:
-        yield judge_slot(one)
+        yield judge_slot(one, subject.access.cluster.health.slot_held_bytes)
     if not found:
         yield Answer("ok", "no replication slot")
 
 
-def judge_slot(slot: Slot) -> Answer:
+def judge_slot(slot: Slot, most_bytes: int = HEAP_BYTES) -> Answer:
     """Judge a slot by ``wal_status`` and ``safe_wal_size``; being inactive alone is no fault."""
     held = size(slot.held_bytes)
     active = "active" if slot.active else "inactive"
@@ -61,14 +62,14 @@ def judge_slot(slot: Slot) -> Answer:
             unit="bytes",
             reason="slot-near-limit" if near else "",
         )
-    heap = not slot.active and (slot.held_bytes or 0) > HEAP_BYTES
+    heap = not slot.active and (slot.held_bytes or 0) > most_bytes
     return Answer(
         "warning" if heap else "ok",
         f"{held} held, without a limit ({active})",
         slot.slot_name,
-        f"less than {size(HEAP_BYTES)} held by a slot that nobody reads",
+        f"less than {size(most_bytes)} held by a slot that nobody reads",
         None if slot.held_bytes is None else float(slot.held_bytes),
-        float(HEAP_BYTES),
+        float(most_bytes),
         "bytes",
         hint="" if not heap else "start its reader or drop it; set max_slot_wal_keep_size",
         reason="slot-holds" if heap else "",

@@ -24,6 +24,7 @@ SOCKET_BYTES = 107  # the longest name of a socket that Linux takes
 # The longest name below a short folder is of barman-cloud's workers; PostgreSQL's are shorter.
 BELOW_BYTES = len("/pymp-12345678/listener-12345678")
 SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - what is made there has a name by chance, and is closed to others
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -95,6 +96,14 @@ def forget(link: Path, owners: Collection[int] = ()) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     if link.is_symlink():
         link.unlink()
+
+
+def closed_to_writers() -> None:
+    """Let nobody else write to what this process makes from now on, whatever umask it began with.
+
+    Folders in between (``parents=True``) are made by the umask alone.
+    """
+    os.umask(os.umask(OTHERS_WRITE) | OTHERS_WRITE)
 
 
 def check_place(folder: Path, *, above: int) -> None:

@@ -22,6 +22,8 @@ SOCKET = re.compile(r'on socket "(?P<path>[^"]+)" failed: Permission denied')
 SERVICE_FILE = re.compile(r'service file "(?P<path>[^"]+)" not found')
 SERVICE = re.compile(r'definition of service "(?P<name>[^"]*)" not found')
 NO_PASSWORD = re.compile(r"no password supplied|empty password", re.IGNORECASE)
+# libpq's words for an address, and the variables that it takes where nobody says them
+ADDRESS = {"host": "PGHOST", "hostaddr": "PGHOSTADDR", "port": "PGPORT", "service": "PGSERVICE"}
 DEBIAN_SERVICES = Path("/etc/postgresql-common")
 
 
@@ -39,12 +41,30 @@ def passed_over(found: str, words: Mapping[str, str]) -> tuple[str, str] | None:
             f"write it: {_service(words.get('service') or os.environ.get('PGSERVICE', 'prod'))}",
         )
     if named := SERVICE.search(found):
-        return _no_service(named["name"])
+        return _no_service(named["name"], words)
     if named := SOCKET.search(found):
         return _closed_socket(Path(named["path"]))
     if NO_PASSWORD.search(found) and not (words.get("password") or os.environ.get("PGPASSWORD")):
         return _password_file(words)
     return None
+
+
+def from_the_environment(words: Mapping[str, str]) -> str:
+    """Return, as a hint's end, which of the environment's variables chose the address.
+
+    Empty where the connection string says all of it.
+    """
+    chose = [
+        f"{variable}={value}"
+        for word, variable in ADDRESS.items()
+        if word not in words and (value := os.environ.get(variable))
+    ]
+    if not chose:
+        return ""
+    return (
+        f"; {' and '.join(chose)} of the environment chose the address: unset"
+        f" {'it' if len(chose) == 1 else 'them'}, or say it in server.dsn"
+    )
 
 
 def password_file(words: Mapping[str, str]) -> Path:
@@ -159,7 +179,7 @@ def _closed_socket(socket: Path) -> tuple[str, str]:
     )
 
 
-def _no_service(name: str) -> tuple[str, str]:
+def _no_service(name: str, words: Mapping[str, str]) -> tuple[str, str]:
     """Return the trouble with a service that none of the files has which this libpq reads.
 
     For the system's file, Debian's programs have another folder than a wheel's library.
@@ -183,10 +203,12 @@ def _no_service(name: str) -> tuple[str, str]:
         return _closed_to_us(system) or (f"{system} cannot be read", "let it be read by everybody")
     except OSError:
         pass
-    return (
-        f"{own} has none of that name",
-        f"add it there: {_service(name)}; or correct service= in server.dsn",
+    named = (
+        "correct service= in server.dsn"
+        if words.get("service")
+        else "unset PGSERVICE in the environment, where server.dsn says the address"
     )
+    return (f"{own} has none of that name", f"add it there: {_service(name)}; or {named}")
 
 
 def _service(name: str) -> str:

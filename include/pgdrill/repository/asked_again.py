@@ -7,11 +7,11 @@ WAL, and whoever reads the report for a backup that ends early.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
 from pgdrill.errors import Unreachable
-from pgdrill.repository.decoders import DECODERS
 from pgdrill.repository.object_store import Storage
 
 PAUSES_SECONDS = (0.5, 2.0, 5.0)
@@ -24,11 +24,15 @@ class Absent(Exception):
 
 
 def asked_again(
-    ask: Callable[[], Given], storage: Storage, key: str, wait: Callable[[float], object]
+    ask: Callable[[], Given],
+    storage: Storage,
+    key: str,
+    names: re.Pattern[str],
+    wait: Callable[[float], object],
 ) -> Given:
     """Return what ``ask`` gives, and ask again where it raises :class:`Absent`.
 
-    It is asked again as long as the store lists ``key``, with a suffix that is known.
+    It is asked again as long as the store lists ``key``, by ``names`` as in :meth:`Storage.find`.
 
     ``wait`` is given the pauses. Raises :class:`Unreachable` where it is listed to the end,
     :class:`Absent` where it is not.
@@ -37,7 +41,7 @@ def asked_again(
         try:
             return ask()
         except Absent:
-            if not storage.lists(key, DECODERS):
+            if storage.find(key, names) is None:
                 raise
         if pause is not None:
             wait(pause)

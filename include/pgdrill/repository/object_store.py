@@ -9,7 +9,7 @@ import contextlib
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -189,21 +189,25 @@ class Storage:
             return found, True
         return {path: found[path] for path in sorted(found)[:most]}, False
 
-    def lists(self, key: str, suffixes: Collection[str]) -> bool:
-        """Return whether the listing has an object of that key with one of these suffixes.
+    def find(self, key: str, names: re.Pattern[str]) -> str | None:
+        """Return the first object of the listing that is of that key, or None.
 
-        It is read from there on in the order of keys, and no further than a page of it: a folder
-        may hold millions.
+        More may follow there: ``names`` matches the last part of a key, and its first group is
+        the last part of ``key``. The listing is read from there on in the order of keys, and no
+        further than a page of it: a folder may hold millions.
         """
-        folder, wanted, seen = key.rpartition("/")[0], {key + suffix for suffix in suffixes}, 0
+        folder, _, wanted = key.rpartition("/")
+        seen = 0
         with self.explained(key):
             for batch in obstore.list(self.store, prefix=folder or None, offset=key[:-1]):
-                if any(meta["path"] in wanted for meta in batch):
-                    return True
+                for meta in batch:
+                    match = names.fullmatch(meta["path"].rpartition("/")[2])
+                    if match and match[1] == wanted:
+                        return str(meta["path"])
                 seen += len(batch)
                 if seen >= PAGE and not self.url.startswith("file:"):
                     break
-        return False
+        return None
 
     def written(self, prefix: str = "") -> dict[str, datetime]:
         """List when every object below ``prefix`` was last written, by the store's own clock.

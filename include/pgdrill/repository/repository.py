@@ -9,11 +9,10 @@ from pathlib import Path
 from pgdrill.config import Cluster
 from pgdrill.errors import Problem
 from pgdrill.host.process import Command
-from pgdrill.repository.decoders import DECODERS
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools import BackupTool
 from pgdrill.repository.tools.base import ArchivedWal, BaseBackup, BaseBackups, Entry
-from pgdrill.repository.wal_keys import archived_key
+from pgdrill.repository.wal_keys import WalKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +54,33 @@ class Repository:
 
     def wal(self) -> ArchivedWal:
         """List the archived segments and history files, as they are now."""
-        return self.tool.wal(self.objects)
+        return self.archived(self.objects.sizes(self.wal_folder))
+
+    def archived(self, objects: Mapping[str, int]) -> ArchivedWal:
+        """Return the segments and history files among objects of a listing."""
+        return ArchivedWal(objects, self.tool.archived_name)
+
+    @property
+    def wal_keys(self) -> WalKeys:
+        """Where archived segments and histories lie."""
+        return self.tool.wal_keys(self.objects)
 
     @property
     def wal_folder(self) -> str:
         """The prefix below which every archived segment lies."""
-        return self.tool.wal_keys()[0].partition("{")[0]
-
-    def wal_key(self, name: str) -> str:
-        """Return the key of a segment or history file, without the compression's suffix."""
-        return archived_key(*self.tool.wal_keys(), name)
+        return self.wal_keys.folder
 
     def lists_wal(self, name: str) -> bool:
         """Return whether the store lists a segment or history file, however compressed."""
-        return self.objects.lists(self.wal_key(name), DECODERS)
+        return self.objects.find(self.wal_keys.of(name), self.tool.archived_name) is not None
+
+    def equip(self, folder: Path, backup: BaseBackup | None = None) -> None:
+        """Write what the tool wants to find below ``folder`` when it fetches WAL from there.
+
+        It is written anew for a ``backup``, the one whose WAL is wanted; else once.
+        """
+        for name, content in self.tool.wal_needs(self.objects, backup).items():
+            file = folder / name
+            if backup or not file.exists():
+                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                file.write_bytes(content())

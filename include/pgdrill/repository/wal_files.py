@@ -37,9 +37,13 @@ class WalReader:
 
         One that would be longer than any such file counts as one that cannot.
         """
-        key, objects = self.repository.wal_key(name), self.repository.objects
+        repository = self.repository
+        repository.equip(self.folder)
+        key, names = repository.wal_keys.of(name), repository.tool.archived_name
         try:
-            return asked_again(lambda: self._fetched(name), objects, key, time.sleep)
+            return asked_again(
+                lambda: self._fetched(name), repository.objects, key, names, time.sleep
+            )
         except Absent:
             return None
 

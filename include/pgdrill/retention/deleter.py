@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from pgdrill.access import Access
 from pgdrill.errors import CouldNotVerify, PgdrillError
 from pgdrill.host.process import Command, Completed, ProcessTimeout, Runner
 from pgdrill.repository.failures import tool_failure, tool_timeout
+from pgdrill.repository.repository import Repository
 from pgdrill.repository.tools.base import Entry
 from pgdrill.repository.wal_ranges import Position
 from pgdrill.retention.plan import Plan, Step
@@ -33,7 +33,7 @@ class Deleter:
     ``keys``: every object of the repository; ``entries``: the catalog by name.
     """
 
-    access: Access
+    repository: Repository
     runner: Runner
     plan: Plan
     home: Path
@@ -44,7 +44,7 @@ class Deleter:
     def mark(self, name: str, *, permanent: bool) -> None:
         """Protect a backup, or no longer."""
         done = self._run(
-            self.access.tool.mark(name, permanent=permanent, home=self.home), f"marking {name}"
+            self.repository.tool.mark(name, permanent=permanent, home=self.home), f"marking {name}"
         )
         if done.code:
             raise tool_failure(f"{'marking' if permanent else 'unmarking'} {name} permanent", done)
@@ -53,7 +53,7 @@ class Deleter:
         """Return whether anything of a backup is left."""
         keys = self.entries[name].keys
         folder = next(iter(keys)).partition(name)[0]
-        return not keys.keys().isdisjoint(self.access.objects.sizes(folder))
+        return not keys.keys().isdisjoint(self.repository.objects.sizes(folder))
 
     def check(self, step: Step) -> set[str]:
         """Return what the tool would delete in this step.
@@ -66,12 +66,12 @@ class Deleter:
         done = self._run(command, f"dry run of {step.kind} {step.name}")
         if done.code:
             raise tool_failure(f"dry run of {step.kind} {step.name}", done)
-        named = self.access.tool.named(done.stdout, self.keys)
+        named = self.repository.tool.named(done.stdout, self.keys)
         strange = sorted(key for key in named if not self._meant(step, key))
         if strange:
             raise CouldNotVerify(
                 "tool-differs",
-                f"{self.access.tool.name}'s dry run of {step.kind} {step.name}",
+                f"{self.repository.tool.name}'s dry run of {step.kind} {step.name}",
                 found=f"{len(strange)} objects that the plan keeps: {', '.join(strange[:SHOWN])}",
                 expected="nothing but what the plan names",
                 hint=(
@@ -99,11 +99,14 @@ class Deleter:
         )
         if said:
             return said.strip()[:300]
-        if self.access.tool.crashed_when_refused(done.stdout):
+        if self.repository.tool.crashed_when_refused(done.stdout):
             raise CouldNotVerify(
                 "storage-refused",
                 f"{step.kind} {step.name}",
-                found=f"the store refused the deletion, upon which {self.access.tool.name} crashed",
+                found=(
+                    "the store refused the deletion, upon which"
+                    f" {self.repository.tool.name} crashed"
+                ),
                 expected="permission to delete",
                 hint=(
                     "give these keys s3:DeleteObject on the repository's prefix, then run it again"
@@ -113,14 +116,16 @@ class Deleter:
 
     def _command(self, step: Step, *, confirm: bool) -> Command | None:
         if step.kind == "delete-wal":
-            return self.access.tool.delete_wal(home=self.home, confirm=confirm)
-        return self.access.tool.delete(step.name, home=self.home, confirm=confirm)
+            return self.repository.tool.delete_wal(
+                self.repository.objects, home=self.home, confirm=confirm
+            )
+        return self.repository.tool.delete(step.name, home=self.home, confirm=confirm)
 
     def _meant(self, step: Step, key: str) -> bool:
         if step.kind == "delete-backup" and key in self._doomed:
             return True
-        alone = self.access.tool.frees_wal_alone
-        segment = self.access.tool.wal_key(key)
+        alone = self.repository.tool.frees_wal_alone
+        segment = self.repository.tool.wal_key(key)
         return (
             bool(segment)
             and (step.kind == "delete-wal" or not alone)
@@ -145,13 +150,13 @@ class Deleter:
         return int(segment[:8], 16), int(segment[8:16], 16) * per_id + int(segment[16:], 16)
 
     def _run(self, command: Command, what: str) -> Completed:
-        policy = self.access.cluster.retention
+        policy = self.repository.cluster.retention
         limit = policy.timeout_seconds
         command = replace(
             command,
             environment={
                 **command.environment,
-                **self.access.tool.segment_environment(self.segment_bytes),
+                **self.repository.tool.segment_environment(self.segment_bytes),
             },
         )
         try:

@@ -45,7 +45,13 @@ def carry_out(
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     entries = {entry.name: entry for entry in access.repository.catalog()}
     deleter = Deleter(
-        access, runner, plan, home, access.objects.sizes(), entries, inventory.wal.segment_bytes
+        access.repository,
+        runner,
+        plan,
+        home,
+        access.objects.sizes(),
+        entries,
+        inventory.wal.segment_bytes,
     )
     _still_so(access, inventory, entries)
     keeping.ledger = _remember(access, inventory, plan)

@@ -6,13 +6,15 @@ imported here. The adapters are in :mod:`pgdrill.repository.tools`.
 
 from __future__ import annotations
 
-from pgdrill.tool_facts import barman, walg
+from pgdrill.tool_facts import barman, pgbackrest, walg
 from pgdrill.tool_facts.model import ToolFacts, Version
 
 __all__ = ["DEFAULT_TOOL", "TOOLS", "ToolFacts", "Version", "all_compressions", "misfit"]
 
 # To register a tool is one line here.
-TOOLS: dict[str, ToolFacts] = {facts.name: facts for facts in (walg.FACTS, barman.FACTS)}
+TOOLS: dict[str, ToolFacts] = {
+    facts.name: facts for facts in (walg.FACTS, barman.FACTS, pgbackrest.FACTS)
+}
 DEFAULT_TOOL = walg.FACTS.name
 
 
@@ -21,7 +23,7 @@ def all_compressions() -> tuple[str, ...]:
     return tuple(dict.fromkeys(one for facts in TOOLS.values() for one in facts.compressions))
 
 
-def misfit(tool: str, url: str, compression: str) -> str:
+def misfit(tool: str, url: str, compression: str, endpoint_url: str = "") -> str:
     """Return what a tool cannot do of a repository's settings, or an empty string."""
     facts, scheme = TOOLS[tool], url.partition(":")[0]
     if scheme not in facts.url_schemes:
@@ -29,6 +31,11 @@ def misfit(tool: str, url: str, compression: str) -> str:
         return (
             f"{tool} keeps backups in {' or '.join(f'{one}://' for one in facts.url_schemes)} only;"
             f" choose {' or '.join(others)} or an {facts.url_schemes[0].upper()} url"
+        )
+    if facts.https_only and endpoint_url.startswith("http:"):
+        return (
+            f"{tool} speaks https alone to a store, and endpoint_url is {endpoint_url}; give the"
+            " store a certificate, or choose another tool"
         )
     if compression and compression not in facts.compressions:
         return (

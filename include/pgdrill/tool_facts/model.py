@@ -20,6 +20,7 @@ class ToolFacts:
     tried: tuple[Version, ...]  # pgdrill's tests pass with these
     oldest: Version  # that has everything pgdrill uses
     failures: str = ""  # module:rows of what only this tool's last words mean
+    https_only: bool = False  # it speaks no plain http to an S3 store
     programs_folder: bool = False  # repository.binary names the folder of several programs
 
     @property

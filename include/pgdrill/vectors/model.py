@@ -68,6 +68,7 @@ class SearchState(StrictModel):
     filtered: Answers | None = None
     warm_ms: float | None = None
     used: bool = False  # the planner takes the index of its own accord
+    made_anew: bool = False  # after the snapshot, before it was searched
 
 
 class VectorState(StrictModel, frozen=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import numpy as np
@@ -174,6 +174,15 @@ def _through_index(connection: psycopg.Connection, column: FoundColumn, one: Sea
         one.filtered.found = search_all(
             connection, column, one.search, one.probes[:FILTERED_PROBES], filtered=True
         )
+
+
+def search_again(connection: psycopg.Connection, column: FoundColumn, one: Searched) -> Searched:
+    """Search through an index with the same probes once more; the exact neighbours stand."""
+    again = replace(
+        one, whole=replace(one.whole), filtered=replace(one.filtered) if one.filtered else None
+    )
+    _through_index(connection, column, again)
+    return again
 
 
 def first_search_ms(

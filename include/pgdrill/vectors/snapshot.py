@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Collection
 
 import psycopg
+from psycopg import sql
 
 from pgdrill.config import Cluster
 from pgdrill.postgres.guarded import Guard, RunsCode
@@ -240,7 +241,24 @@ def _search_state(
         ),
         warm_ms=warm_ms(connection, one, seen.column),
         used=one.used,
+        made_anew=_made_anew(connection, seen.column, one),
     )
+
+
+def _made_anew(connection: psycopg.Connection, column: FoundColumn, one: Searched) -> bool:
+    """Return True if a search reads another file than the index had at the snapshot.
+
+    A catalog's row is the snapshot's; the functions tell what is there now.
+    """
+    if one.search.index is None:
+        return False
+    name = sql.Identifier(column.schema, one.search.name).as_string(connection)
+    row = connection.execute(
+        "SELECT relfilenode IS DISTINCT FROM pg_relation_filenode(to_regclass(%s))"
+        " FROM pg_class WHERE oid = %s",
+        (name, one.search.index.oid),
+    ).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _answers(asked: Asked, probes: int, known: dict[str, str]) -> Answers:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pgdrill.access import Access
@@ -14,6 +15,9 @@ from pgdrill.health.watcher import SECONDS
 
 # What is seen from one host only: that it is not seen from another says nothing of it.
 ELSEWHERE = ("not-beside",)
+# A server that is restarted is gone for a moment: it is asked once more before anybody is woken.
+GONE = ("server-gone", "standby-gone")
+CONFIRM_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,14 @@ class ClusterWatch:
     """
 
     def __init__(
-        self, access: Access, settings: Settings, secrets: SecretSource = from_environment
+        self,
+        access: Access,
+        settings: Settings,
+        secrets: SecretSource = from_environment,
+        pause: Callable[[float], object] = time.sleep,
     ) -> None:
+        self.pause = pause
+        self._gone = False
         self.name = access.cluster.name
         self.watcher = Watcher(access)
         # in a hurry as the looks are: a store that hangs keeps none from being taken
@@ -70,10 +80,19 @@ class ClusterWatch:
         ``more``: findings of others that belong to this look. ``links``: by check, what a message
         leads to. Raises :class:`pgdrill.errors.Momentary` where alerts can be remembered nowhere.
         """
-        seen = self.watcher.look(costs, seconds=seconds)
+        seen = self._confirmed(costs, seconds)
         report = seen.model_copy(update={"findings": [*seen.findings, *more]})
         messages = self.alerting.look(_of_the_cluster(report), links)
         return Looked(report, tuple(messages), self.alerting.nobody)
+
+    def _confirmed(self, costs: Collection[Cost], seconds: float) -> HealthReport:
+        seen = self.watcher.look(costs, seconds=seconds)
+        if _gone(seen) and not self._gone:
+            self.pause(CONFIRM_SECONDS)
+            again = self.watcher.look(costs or COSTS[:1], seconds=seconds)
+            seen = again.after(seen)
+        self._gone = _gone(seen)
+        return seen
 
 
 def once(
@@ -96,6 +115,10 @@ def once(
 def consequences() -> dict[str, tuple[str, ...]]:
     """Return for each check those whose bad state is a consequence of its own."""
     return {name: check.hides for name, check in HEALTH_CHECKS.items() if check.hides}
+
+
+def _gone(report: HealthReport) -> bool:
+    return any(one.reason in GONE for one in report.findings)
 
 
 def _of_the_cluster(report: HealthReport) -> HealthReport:

@@ -13,6 +13,8 @@ from pgdrill.errors import PgdrillError
 from pgdrill.health import HealthFinding, HealthReport
 from pgdrill.health.watch_beat import EVERY_SECONDS, write_beat
 from pgdrill.watch.cluster import ClusterWatch, Looked
+from pgdrill.watch.measures import Sample, of_drills, of_look
+from pgdrill.watch.metrics import of_alerts
 from pgdrill.watch.pace import next_look
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class ClusterLoop:
         self.latest: HealthReport | None = None
         self.looks = 0
         self.watch: ClusterWatch | None = None
+        self._drills: list[Sample] = []
         self._trouble = ""
         self._beat_at = -EVERY_SECONDS
         self._progress_at = time.monotonic()
@@ -59,6 +62,7 @@ class ClusterLoop:
         return self._thread.is_alive() and time.monotonic() - self._progress_at < STUCK_SECONDS
 
     def _run(self) -> None:
+        self._beat()  # its own first look is to find it back
         while not self.stopped.is_set():
             self._progress_at = began = time.monotonic()
             after = self._look()
@@ -70,7 +74,9 @@ class ClusterLoop:
         """Look once; return after how many seconds from its beginning to look again."""
         every = self.settings.watch.look_seconds
         try:
-            self.watch = self.watch or ClusterWatch(self.access, self.settings)
+            self.watch = self.watch or ClusterWatch(
+                self.access, self.settings, pause=self.stopped.wait
+            )
             looked = self.watch.look(more=self.more())
         except PgdrillError as error:
             self._say(str(error))
@@ -82,15 +88,37 @@ class ClusterLoop:
         self._note(looked)
         return next_look(looked.report, every)
 
+    def samples(self) -> list[Sample]:
+        """Return the metrics of the newest answers; none before the first look."""
+        if self.latest is None or self.watch is None:
+            return []
+        alerting = self.watch.alerting
+        state = alerting.memory.cached(float("inf"))
+        pings = [
+            Sample(
+                "pgdrill_ping_failures_total", "Signs of life that were not taken",
+                {"cluster": self.name, "promise": ping.promise},
+                alerting.pings.failures.get(ping.name, 0),
+            )
+            for ping in alerting.pings.pings
+        ]  # fmt: skip
+        told = of_alerts(self.name, state) if state else ()
+        return [*of_look(self.latest, self.looks), *self._drills, *told, *pings]
+
     def _note(self, looked: Looked) -> None:
+        if self.watch and (reports := self.watch.watcher.subject.reports) is not None:
+            self._drills = list(of_drills(reports))
         self.latest = looked.report.after(self.latest)
         self.looks += 1
         if self.looks == 1 and looked.nobody:
             logger.warning("%s", looked.nobody)
         for message in looked.messages:
             logger.info("%s: %s of %s", self.name, message.kind, message.cause)
-        if time.monotonic() - self._beat_at < EVERY_SECONDS:
-            return
+        if time.monotonic() - self._beat_at >= EVERY_SECONDS:
+            self._beat()
+
+    def _beat(self) -> None:
+        """Leave a sign of life for whoever watches the watch."""
         self._beat_at = time.monotonic()
         try:
             write_beat(self.access.reports.quick)

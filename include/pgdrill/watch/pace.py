@@ -22,4 +22,5 @@ def next_look(report: HealthReport, every_seconds: float) -> float:
 def _left(one: HealthFinding) -> float | None:
     if one.status != "ok" or one.unit != "seconds" or not one.value or one.promised is None:
         return None
-    return one.promised - one.value + BEHIND_SECONDS
+    left = one.promised - one.value  # of what should be more than promised there is no end
+    return left + BEHIND_SECONDS if left > 0 else None

@@ -14,6 +14,9 @@ from pgdrill.watch.beating import Beating, writes_here
 from pgdrill.watch.config_file import ConfigFile
 from pgdrill.watch.findings import of_configuration
 from pgdrill.watch.loop import ClusterLoop
+from pgdrill.watch.measures import Sample
+from pgdrill.watch.metrics import Exposition
+from pgdrill.watch.metrics import of_configuration as of_settings
 from pgdrill.watch.signals import arriving
 from pgdrill.watch.systemd import Notifier
 
@@ -31,6 +34,7 @@ class Service:
         self.notifier = Notifier.of(os.environ)
         self.loops: dict[str, ClusterLoop] = {}
         self.beating: dict[str, Beating] = {}
+        self.exposition = Exposition(self.samples)
 
     def run(self) -> bool:
         """Watch. Returns whether everything had ended in time when it was told to stop.
@@ -40,6 +44,7 @@ class Service:
         with arriving() as signals:
             self.file.read()
             self._follow()
+            self.tick()
             self.notifier.say("READY=1", self._status())
             while not (came := signals.wait(self._tick)) & {signal.SIGTERM, signal.SIGINT}:
                 if signal.SIGHUP in came or self.file.changed():
@@ -48,6 +53,7 @@ class Service:
                     self.notifier.say(self._status())
                 self.tick()
             self.notifier.say("STOPPING=1")
+            self.exposition.close()
             return self._stop([*self.loops.values(), *self.beating.values()])
 
     def tick(self) -> None:
@@ -57,6 +63,15 @@ class Service:
             logger.error("no look ends at %s", ", ".join(stuck))
         else:
             self.notifier.say("WATCHDOG=1")
+        if self.file.settings:
+            self.exposition.follow(self.file.settings.watch)
+
+    def samples(self) -> list[Sample]:
+        """Return the metrics of all clusters."""
+        found = list(of_settings(self.file.wrong, list(self.file.clusters)))
+        for loop in list(self.loops.values()):
+            found += loop.samples()
+        return found
 
     @property
     def _tick(self) -> float:

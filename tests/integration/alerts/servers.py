@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ class Received:
     path: str
     headers: dict[str, str]
     content: bytes
+    at: float = field(default_factory=time.monotonic)
 
     @property
     def json(self) -> Any:

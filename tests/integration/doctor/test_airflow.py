@@ -120,7 +120,7 @@ def test_dag_files_that_are_not_there_are_red_until_they_are_copied(tmp_path: Pa
     (missing,) = asked(tmp_path)["dags"]
     assert (missing.status, missing.expected) == (
         "red",
-        "base_backup, restore_drill, logical_dump, retention",
+        "base_backup, restore_drill, logical_dump, retention, backup_health",
     )
     subprocess.run(commands(missing)[0], shell=True, check=True)  # noqa: S602 - the hint as a person would follow it
     assert asked(tmp_path)["dags"][0].status == "green"

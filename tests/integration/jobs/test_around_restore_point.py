@@ -20,7 +20,7 @@ from pgdrill.baseline import Baseline, take_baseline
 from pgdrill.baseline.bracket import Bracket
 from pgdrill.checks import Context, run_checks
 from pgdrill.checks.runner import checking, settled
-from pgdrill.drill import destroy_stage, drill
+from pgdrill.drill import check_stage, destroy_stage, drill, new_drill_id, restore_stage
 from pgdrill.postgres.row_digests import Horizon, horizon_on, read_rows
 from pgdrill.postgres.server import LocalServer
 from pgdrill.recovery.workspace import Workspace
@@ -369,6 +369,63 @@ def test_a_view_made_anew_with_fewer_rows_around_the_restore_point_is_not_said_t
         executing(stack, ("DROP MATERIALIZED VIEW refreshed", "DROP TABLE most"))
     answer = of_rows(report.results)["refreshed"]
     assert (answer.status, answer.value) == ("warn", 10), answer
+
+
+POOR_INDEX = (
+    "DROP INDEX bloated_v; CREATE INDEX bloated_v ON bloated USING hnsw (v vector_l2_ops)"
+    " WITH (m = 2, ef_construction = 4); ALTER INDEX bloated_v RESET (m, ef_construction)"
+)
+
+
+@pytest.mark.parametrize(
+    ("tidied", "damage", "red"),
+    [
+        ("", "", False),
+        ("VACUUM bloated", "", False),
+        ("REINDEX INDEX bloated_v", "", False),
+        ("VACUUM bloated", POOR_INDEX, True),
+    ],
+    ids=["left alone", "vacuumed", "made anew", "vacuumed, and damaged in the backup"],
+)
+def test_dead_rows_that_production_was_rid_of_before_it_was_searched_are_not_held_against_an_index(
+    drilled: Drilled, tidied: str, damage: str, red: bool
+) -> None:
+    stack, drill_id = drilled.stack, new_drill_id()
+    executing(
+        stack,
+        (
+            MADE.format(name="bloated", rows=2000, vector=VECTOR.format("g")),
+            "CREATE INDEX bloated_title ON bloated (title)",
+            "CREATE INDEX bloated_v ON bloated USING hnsw (v vector_l2_ops)",
+            # the same vector would stand in the same place of the graph
+            *["UPDATE bloated SET v = v + ARRAY[random(), 0, 0, 0]::vector"] * 15,
+        ),
+    )
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            end = Bracket.end
+
+            def ended(bracket: Bracket, primary: psycopg.Connection) -> None:
+                end(bracket, primary)
+                executing(stack, (tidied,) if tidied else ())
+
+            patch.setattr(Bracket, "end", ended)
+            restore_stage(stack.access, drill_id)
+        if damage:
+            server = Workspace.of(stack.access, drill_id).server(stack.access)
+            with psycopg.connect(server.conninfo(DATABASE), autocommit=True) as restored:
+                restored.execute("SET default_transaction_read_only = off")
+                restored.execute(damage)
+        report = check_stage(stack.access, drill_id, families=("vectors",))
+    finally:
+        destroy_stage(stack.access, drill_id)
+        executing(stack, ("DROP TABLE bloated",))
+    (told,) = [
+        result
+        for result in report.results
+        if result.name == "index-recall" and "bloated" in result.thing
+    ]
+    assert (told.status == "fail") is red, told
 
 
 def test_a_column_that_was_lost_is_red(drilled: Drilled) -> None:

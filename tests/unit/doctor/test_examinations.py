@@ -174,9 +174,9 @@ def test_dag_files_are_found_by_what_they_make_and_a_queue_wants_workers(
         "base_backup_dag(c)\nrestore_drill_dag(c)\nretention_dag(c)"
     )
     found = lines_of_airflow(tmp_path, monkeypatch, {}, queue="db1")
-    assert found["dags"].found == "no DAG file of logical_dump"
+    assert found["dags"].found == "no DAG file of logical_dump, backup_health"
     assert found["queue"].status == "warn"
-    (tmp_path / "dags" / "more.py").write_text("logical_dump_dag(c)")
+    (tmp_path / "dags" / "more.py").write_text("logical_dump_dag(c)\nbackup_health_dag(c)")
     found = lines_of_airflow(
         tmp_path,
         monkeypatch,

@@ -191,3 +191,17 @@ def test_a_place_where_everybody_may_rename_is_refused_unless_only_owners_may(
     assert str(work) in refused(place)
     work.chmod(0o1777)  # as /tmp is
     Workspace(place).create()
+
+
+@pytest.mark.parametrize(("began", "goes_on"), [(0o000, 0o022), (0o027, 0o027), (0o077, 0o077)])
+def test_nobody_else_writes_to_folders_in_between_whatever_the_umask_was(
+    began: int, goes_on: int, tmp_path: Path
+) -> None:
+    before = os.umask(began)
+    try:
+        private.closed_to_writers()
+        (tmp_path / "between" / "folder").mkdir(mode=0o700, parents=True)
+    finally:
+        found = os.umask(before)
+    assert found == goes_on
+    assert not (tmp_path / "between").stat().st_mode & 0o022

@@ -49,7 +49,8 @@ class BackupHealthOperator(ClusterOperator):
         if looked.nobody:
             self.log.warning("%s", looked.nobody)
         if not any(one.status in ("ok", "warning", "critical") for one in report.findings):
-            raise failure(*_blind(report), retryable=True)
+            # the next look is the other try
+            raise failure(*_blind(report), retryable=False)
         if not looked.nobody:
             self._end_own_alert(context)
         return as_xcom(result_of(looked))

@@ -110,6 +110,13 @@ class ClusterOperator(TypedTemplates):
         super().__init__(**kwargs)
         self.cluster = cluster
 
+    def pre_execute(self, context: Context) -> None:
+        """Let nobody else write to what this task makes, whatever umask the worker has."""
+        from pgdrill.host.private import closed_to_writers
+
+        super().pre_execute(context)
+        closed_to_writers()
+
     @cached_property
     def hook(self) -> ClusterHook:
         """The cluster as it is configured now."""

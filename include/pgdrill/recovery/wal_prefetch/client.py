@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from pgdrill import errors
 from pgdrill.errors import BackupFault, CouldNotVerify, PgdrillError, TimedOut
 from pgdrill.host.process import end_group, mark_process, mask
 from pgdrill.host.tuning import NO_THREADS
+from pgdrill.postgres.shell_words import shell_word
 from pgdrill.recovery.wal_prefetch.order import Order
 from pgdrill.reports.model import WalFetched
 
@@ -160,7 +160,7 @@ class WalAhead:
     def restore_command(self) -> str:
         """The command that takes WAL from the spool, or waits for it; it knows no tool."""
         return (
-            f'f="%f" p="%p" spool={shlex.quote(str(self.spool))}; . {shlex.quote(str(self.script))}'
+            f'f="%f" p="%p" spool={shell_word(str(self.spool))}; . {shell_word(str(self.script))}'
         )
 
     def show(self, progress: Callable[[str, int, int], None], expected_segments: int) -> None:

@@ -6,6 +6,7 @@ Where neither can, the error says whose fault it is.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -151,7 +152,8 @@ class Fetcher:
         return self._again(segment.name, lambda: self._by_tool(segment, trouble))
 
     def _again(self, name: str, ask: Callable[[], Given]) -> Given:
-        return asked_again(ask, self.reader.storage, self.order.key(name), time.sleep)
+        names = re.compile(self.order.names)
+        return asked_again(ask, self.reader.storage, self.order.key(name), names, time.sleep)
 
     def _by_tool(self, segment: Segment, trouble: Exception | None) -> Path:
         thing, tool = self.reader.key_of(segment.name), self.order.tool.name

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pgdrill.postgres.wal import Segment, TimelineSwitch, segment_choices
-from pgdrill.repository.wal_keys import archived_key
+from pgdrill.repository.wal_keys import WalKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Order:
     url: str
     endpoint_url: str
     region: str
-    segment_key: str  # with {name} and {log}, its first 16 digits; without the compression's suffix
-    history_key: str
+    keys: WalKeys
+    names: str  # pattern of their last parts; its first group is the file's name
     suffix: str  # the likeliest one
     readable: bool  # False: encrypted, so that the tool has to fetch everything
     tool: ToolWords
@@ -79,7 +79,9 @@ class Order:
             name: tuple(value) if isinstance(value, list) else value for name, value in tool.items()
         }
         history = tuple(TimelineSwitch(**line) for line in values.pop("history"))
-        return cls(**values, tool=ToolWords(**words, exit_codes=codes), history=history)
+        keys = WalKeys(**values.pop("keys"))
+        words["exit_codes"] = codes
+        return cls(**values, keys=keys, tool=ToolWords(**words), history=history)
 
     @property
     def first(self) -> int:
@@ -111,7 +113,7 @@ class Order:
 
     def key(self, name: str) -> str:
         """Return the object of a segment or history file, without its suffix."""
-        return archived_key(self.segment_key, self.history_key, name)
+        return self.keys.of(name)
 
     def is_sample(self, number: int) -> bool:
         """Return whether the tool fetches this segment, too.

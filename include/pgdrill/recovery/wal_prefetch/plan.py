@@ -45,7 +45,8 @@ def order_for(
     """
     tool, where, drill = access.tool, access.cluster.repository, access.cluster.drill
     alone = drill.wal_fetch == "tool"  # one by one, each when recovery asks for it
-    segment_key, history_key = tool.wal_keys()
+    access.repository.equip(workspace.home, plan.backup)
+    keys = access.repository.wal_keys
     bulk = tool.wal_bulk(segment_bytes)
     words = ToolWords(
         tool.name,
@@ -63,8 +64,8 @@ def order_for(
         url=where.url,
         endpoint_url=where.endpoint_url,
         region=where.region,
-        segment_key=segment_key,
-        history_key=history_key,
+        keys=keys,
+        names=tool.archived_name.pattern,
         suffix=SUFFIXES[where.compression or tool.default_compression],
         readable=not alone and not tool.encrypts({**os.environ, **tool.environment()}),
         tool=words,

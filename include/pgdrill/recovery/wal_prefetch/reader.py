@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from pgdrill.postgres.wal import LONGEST_HISTORY, Segment
 from pgdrill.recovery.wal_prefetch.order import Order
@@ -28,6 +29,7 @@ class Reader:
         self.order, self.storage, self.writer = order, storage, writer
         self._decoding = decoding
         self._suffix = order.suffix
+        self._names = re.compile(order.names)
         self._lock = threading.Lock()
         self.read_bytes = 0
 
@@ -37,8 +39,7 @@ class Reader:
         Raises :class:`Absent`, :class:`Undecodable`,
         :class:`pgdrill.recovery.wal_prefetch.page_check.Damaged`, storage errors, OSError.
         """
-        key, chunks = self._open(segment.name)
-        suffix = key.removeprefix(self.order.key(segment.name))
+        key, suffix, chunks = self._open(segment.name)
         first = next(chunks, b"")  # the wait for the store's answer is over before a core is taken
         if not first:
             raise Undecodable("an empty object")
@@ -48,9 +49,9 @@ class Reader:
 
     def history(self, name: str) -> bytes:
         """Read the content of a timeline's history file."""
-        key, chunks = self._open(name)
+        _, suffix, chunks = self._open(name)
         content = b""
-        for piece in decoded(self._counted(chunks), key.removeprefix(self.order.key(name))):
+        for piece in decoded(self._counted(chunks), suffix):
             content += piece
             if len(content) > LONGEST_HISTORY:
                 raise Undecodable(f"more than {LONGEST_HISTORY} bytes of a history")
@@ -58,21 +59,34 @@ class Reader:
 
     def key_of(self, name: str) -> str:
         """Return where a file is, or would be, for an error's text."""
-        return f"{self.storage.url}/{self.order.key(name)}{self._suffix}"
+        suffix = self._suffix if self.order.keys.exact else ""
+        return f"{self.storage.url}/{self.order.key(name)}{suffix}"
 
-    def _open(self, name: str) -> tuple[str, Iterator[bytes]]:
+    def _open(self, name: str) -> tuple[str, str, Iterator[bytes]]:
         """Open an object: first with the suffix that the last one had, then with the others.
+
+        Where its key is not known exactly, it is looked for. Return key, suffix and content.
 
         Raises :class:`Absent` where it has none of them.
         """
         base, likely = self.order.key(name), self._suffix
+        if not self.order.keys.exact:
+            return self._open_listed(name, base)
         for suffix in (likely, *(other for other in DECODERS if other != likely)):
             chunks = self.storage.chunks(base + suffix)
             if chunks is not None:
                 if not name.endswith(".history"):
                     self._suffix = suffix
-                return base + suffix, chunks
+                return base + suffix, suffix, chunks
         raise Absent(name)
+
+    def _open_listed(self, name: str, base: str) -> tuple[str, str, Iterator[bytes]]:
+        key = self.storage.find(base, self._names)
+        chunks = self.storage.chunks(key) if key else None
+        if key is None or chunks is None:
+            raise Absent(name)
+        suffix = PurePosixPath(key).suffix
+        return key, suffix if suffix in DECODERS else "", chunks
 
     def _counted(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         for chunk in chunks:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated
@@ -37,18 +37,12 @@ from pgdrill.documents import (
 from pgdrill.errors import BackupFault, PgdrillError, Problem
 from pgdrill.host.process import Command
 from pgdrill.host.tuning import Tuning
-from pgdrill.postgres.wal import parse_lsn
+from pgdrill.postgres.wal import ARCHIVED_NAME, parse_lsn
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools import barman_installation, barman_listing
-from pgdrill.repository.tools.base import (
-    ArchivedWal,
-    BaseBackup,
-    BaseBackups,
-    BulkFetch,
-    Entry,
-    Fetch,
-)
+from pgdrill.repository.tools.base import BaseBackup, BaseBackups, BulkFetch, Entry, Fetch
 from pgdrill.repository.tools.installation import Run, ToolFinding
+from pgdrill.repository.wal_keys import WalKeys
 from pgdrill.tool_facts.barman import FACTS
 
 ID = re.compile(r"[^/]+/base/([0-9]{8}T[0-9]{6})/backup\.info")
@@ -90,6 +84,7 @@ class BarmanCloud:
     facts = FACTS
     name = FACTS.name
     wal_absent_code = 1
+    archived_name = ARCHIVED_NAME
     exit_codes = EXIT_CODES
     default_compression = FACTS.default_compression
     keeps_own_wal_only = False  # barman-cloud-backup-delete frees no WAL behind a kept backup
@@ -197,12 +192,18 @@ class BarmanCloud:
         """Return nothing but keys and a home."""
         return {**self.environment(), "HOME": str(home)}
 
-    def wal_keys(self) -> tuple[str, str]:
+    def wal_keys(self, repository: Storage) -> WalKeys:
         """Return the keys: segments in a folder for each 256 of them.
 
         Histories lie beside those folders.
         """
-        return f"{self.server}/wals/{{log}}/{{name}}", f"{self.server}/wals/{{name}}"
+        return WalKeys(f"{self.server}/wals/{{log}}/{{name}}", f"{self.server}/wals/{{name}}")
+
+    def wal_needs(
+        self, repository: Storage, backup: BaseBackup | None
+    ) -> Mapping[str, Callable[[], bytes]]:
+        """Return nothing: it fetches from any folder."""
+        return {}
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
         """Return no command: it is not used.
@@ -259,10 +260,6 @@ class BarmanCloud:
             if not size
         ]
 
-    def wal(self, repository: Storage) -> ArchivedWal:
-        """List ``wals/…/<name>[.gz]``."""
-        return ArchivedWal(repository.sizes(f"{self.server}/wals/"))
-
     def catalog(self, repository: Storage) -> list[Entry]:
         """Read the catalog from one listing, and each ``backup.info``."""
         return barman_listing.catalog(repository, self.server, parse_backup_info)
@@ -293,7 +290,7 @@ class BarmanCloud:
         )
         return Command(words, {**self.environment(), "HOME": str(home)}, EXIT_CODES)
 
-    def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
+    def delete_wal(self, repository: Storage, *, home: Path, confirm: bool) -> Command | None:
         """Return None: WAL goes with the oldest backup."""
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -117,17 +118,18 @@ class BulkFetch:
 class ArchivedWal(dict[str, int]):
     """Archived segments and history files by their plain name -> stored bytes.
 
-    They are read from a listing of objects.
+    They are read from a listing of objects. ``names`` matches the last part of a key: its first
+    group is the file's plain name.
 
     ``doubles`` holds the names that have several objects, with all of their keys: which of them a
     tool takes is chance (wal-g 3.0.8 took either one at the same segment, drill by drill).
     """
 
-    def __init__(self, objects: Mapping[str, int]) -> None:
+    def __init__(self, objects: Mapping[str, int], names: re.Pattern[str] = ARCHIVED_NAME) -> None:
         super().__init__()
         keys: dict[str, list[str]] = {}
         for key, size in objects.items():
-            if match := ARCHIVED_NAME.fullmatch(PurePosixPath(key).name):
+            if match := names.fullmatch(PurePosixPath(key).name):
                 self[match[1]] = size
                 keys.setdefault(match[1], []).append(key)
-        self.doubles = {name: found for name, found in keys.items() if len(found) > 1}
+        self.doubles = {name: sorted(found) for name, found in keys.items() if len(found) > 1}

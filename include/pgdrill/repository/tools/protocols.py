@@ -1,12 +1,13 @@
 """What pgdrill wants of a backup tool: base backups, a WAL archive, and deleting.
 
-Adapters (:mod:`walg`, :mod:`barman`) are pure: they build commands and interpret listings, and run
-nothing.
+Adapters (:mod:`walg`, :mod:`barman`, :mod:`pgbackrest`) are pure: they build commands and
+interpret listings, and run nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -14,15 +15,9 @@ from pgdrill.errors import Problem
 from pgdrill.host.process import Command
 from pgdrill.host.tuning import Tuning
 from pgdrill.repository.object_store import Storage
-from pgdrill.repository.tools.base import (
-    ArchivedWal,
-    BaseBackup,
-    BaseBackups,
-    BulkFetch,
-    Entry,
-    Fetch,
-)
+from pgdrill.repository.tools.base import BaseBackup, BaseBackups, BulkFetch, Entry, Fetch
 from pgdrill.repository.tools.installation import Installation
+from pgdrill.repository.wal_keys import WalKeys
 from pgdrill.tool_facts import ToolFacts
 
 
@@ -98,11 +93,17 @@ class WalTool(Protocol):
         ``home`` takes caches and prefetched segments.
         """
 
-    def wal_keys(self) -> tuple[str, str]:
-        """Return where segments and histories are kept.
+    archived_name: re.Pattern[str]  # of a key's last part; its first group is the file's name
 
-        ``{name}`` stands for the file's name, ``{log}`` for its first 16 digits; no compression's
-        suffix.
+    def wal_keys(self, repository: Storage) -> WalKeys:
+        """Return where segments and histories are kept."""
+
+    def wal_needs(
+        self, repository: Storage, backup: BaseBackup | None
+    ) -> Mapping[str, Callable[[], bytes]]:
+        """Return the files that :meth:`wal_fetch` wants to find in ``home``: name -> content.
+
+        ``backup`` is the one whose WAL is wanted; None: the newest.
         """
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
@@ -116,9 +117,6 @@ class WalTool(Protocol):
 
     def encrypts(self, environment: Mapping[str, str]) -> bool:
         """Return whether only the tool can read what it archived."""
-
-    def wal(self, repository: Storage) -> ArchivedWal:
-        """List the archived segments and history files."""
 
 
 class DeletingTool(Protocol):
@@ -147,10 +145,10 @@ class DeletingTool(Protocol):
         Without ``confirm`` it only prints what it would delete.
         """
 
-    def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
+    def delete_wal(self, repository: Storage, *, home: Path, confirm: bool) -> Command | None:
         """Return the command that deletes WAL before the oldest backup that is not marked.
 
-        None where :meth:`delete` does that along with it.
+        None where there is none such, or :meth:`delete` does that along with it.
         """
 
     def named(self, output: str, keys: Mapping[str, int]) -> set[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from pgdrill.postgres.shell_words import shell_word
 from pgdrill.repository.tools.protocols import WalTool
 
 WAL_SCRIPT = Path(__file__).with_name("wal.sh")
@@ -27,5 +27,5 @@ def restore_command(tool: WalTool, segment_bytes: int) -> str:
 
 
 def _shell(words: Sequence[str]) -> str:
-    quoted = (f'"{word}"' if word in ("%p", "%f") else shlex.quote(word) for word in words)
-    return f"sh {shlex.quote(str(WAL_SCRIPT))} {' '.join(quoted)}"
+    shown = (f'"{word}"' if word in ("%p", "%f") else shell_word(word) for word in words)
+    return f"sh {shell_word(str(WAL_SCRIPT))} {' '.join(shown)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -39,18 +39,13 @@ from pgdrill.documents import (
 from pgdrill.errors import BackupFault, Problem
 from pgdrill.host.process import Command
 from pgdrill.host.tuning import Tuning
+from pgdrill.postgres.wal import ARCHIVED_NAME
 from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools import walg_installation, walg_listing
-from pgdrill.repository.tools.base import (
-    ArchivedWal,
-    BaseBackup,
-    BaseBackups,
-    BulkFetch,
-    Entry,
-    Fetch,
-)
+from pgdrill.repository.tools.base import BaseBackup, BaseBackups, BulkFetch, Entry, Fetch
 from pgdrill.repository.tools.installation import Run, ToolFinding
 from pgdrill.repository.tools.walg_failures import crashed_when_refused
+from pgdrill.repository.wal_keys import WalKeys
 from pgdrill.tool_facts.walg import FACTS
 
 BASE = "basebackups_005"
@@ -82,6 +77,7 @@ class WalG:
     facts = FACTS
     name = FACTS.name
     wal_absent_code = 74
+    archived_name = ARCHIVED_NAME
     exit_codes = EXIT_CODES
     default_compression = FACTS.default_compression
     keeps_own_wal_only = True
@@ -232,9 +228,15 @@ class WalG:
         }
         return {**self.environment(), **own}
 
-    def wal_keys(self) -> tuple[str, str]:
-        """Return the keys: all in one folder."""
-        return f"{WAL}/{{name}}", f"{WAL}/{{name}}"
+    def wal_keys(self, repository: Storage) -> WalKeys:
+        """Return the keys: segments and histories lie side by side."""
+        return WalKeys(f"{WAL}/{{name}}", f"{WAL}/{{name}}")
+
+    def wal_needs(
+        self, repository: Storage, backup: BaseBackup | None
+    ) -> Mapping[str, Callable[[], bytes]]:
+        """Return nothing: it fetches from any folder."""
+        return {}
 
     def wal_bulk(self, segment_bytes: int) -> BulkFetch:
         """Return ``wal-prefetch``, which fetches the next segments after a given one.
@@ -350,10 +352,6 @@ class WalG:
         ]
         return found
 
-    def wal(self, repository: Storage) -> ArchivedWal:
-        """List ``wal_005/<name>.<compression>``."""
-        return ArchivedWal(repository.sizes(f"{WAL}/"))
-
     def catalog(self, repository: Storage) -> list[Entry]:
         """Read the catalog from one listing, and two small objects of each backup."""
         return walg_listing.catalog(repository, parse_sentinel)
@@ -377,7 +375,7 @@ class WalG:
         """
         return self._delete("target", name, home=home, confirm=confirm)
 
-    def delete_wal(self, *, home: Path, confirm: bool) -> Command | None:
+    def delete_wal(self, repository: Storage, *, home: Path, confirm: bool) -> Command | None:
         """Return ``delete garbage ARCHIVES``, which looks at the WAL folder only.
 
         (``delete before`` takes every object of the prefix with a backup's name in it, and

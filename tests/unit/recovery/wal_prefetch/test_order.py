@@ -9,11 +9,13 @@ import pytest
 from pgdrill.config import RepositorySettings
 from pgdrill.postgres.wal import Segment, TimelineSwitch
 from pgdrill.recovery.wal_prefetch.order import Order, ToolWords
+from pgdrill.repository.object_store import Storage
 from pgdrill.repository.tools import BackupTool
 from pgdrill.repository.tools.barman import BarmanCloud
 from pgdrill.repository.tools.walg import WalG
 
 MB = 2**20
+EMPTY = Storage.open("s3://b/p", {})
 WALG = WalG("wal-g", RepositorySettings(url="s3://b/p"), {"AWS_SECRET_ACCESS_KEY": "canary"})
 BARMAN = BarmanCloud(
     Path("/bin"), "agents", RepositorySettings(url="s3://b/p", tool="barman-cloud"), {}
@@ -21,7 +23,7 @@ BARMAN = BarmanCloud(
 
 
 def order(tool: BackupTool = WALG, **more: object) -> Order:
-    segment_key, history_key = tool.wal_keys()
+    keys = tool.wal_keys(EMPTY)
     bulk = tool.wal_bulk(16 * MB)
     values: dict[str, object] = {
         "spool": "/spool",
@@ -29,8 +31,8 @@ def order(tool: BackupTool = WALG, **more: object) -> Order:
         "url": "s3://b/p",
         "endpoint_url": "",
         "region": "r",
-        "segment_key": segment_key,
-        "history_key": history_key,
+        "keys": keys,
+        "names": tool.archived_name.pattern,
         "suffix": ".lz4",
         "readable": True,
         "system_identifier": 2**63 + 1,

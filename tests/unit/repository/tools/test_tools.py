@@ -17,8 +17,10 @@ from pgdrill.errors import BackupFault, CouldNotVerify
 from pgdrill.host.process import Command
 from pgdrill.host.tuning import Tuning
 from pgdrill.repository.object_store import Storage
+from pgdrill.repository.repository import Repository
 from pgdrill.repository.tools import BackupTool, BaseBackup, archive_command, restore_command
 from pgdrill.repository.tools.barman import BarmanCloud, parse_backup_info
+from pgdrill.repository.tools.pgbackrest import PgBackRest
 from pgdrill.repository.tools.server_commands import WAL_SCRIPT
 from pgdrill.repository.tools.walg import WalG, parse_sentinel
 from pgdrill.tool_facts import TOOLS
@@ -60,6 +62,11 @@ def barman(**more: Any) -> BarmanCloud:
     return BarmanCloud(Path("/opt/bin"), "agents", repository("barman-cloud", **more), SECRETS)
 
 
+def pgbackrest() -> PgBackRest:
+    settings = repository("pgbackrest", endpoint_url="https://127.0.0.1:9")
+    return PgBackRest("/opt/pgbackrest", "agents", Path("/pgdata"), settings, SECRETS)
+
+
 def commands(tool: BackupTool) -> list[Command]:
     return [
         tool.version(),
@@ -69,7 +76,7 @@ def commands(tool: BackupTool) -> list[Command]:
     ]
 
 
-@pytest.mark.parametrize("tool", [walg(), barman()], ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", [walg(), barman(), pgbackrest()], ids=lambda tool: tool.name)
 def test_no_secret_is_ever_an_argument(tool: BackupTool) -> None:
     for command in commands(tool):
         assert "canary" not in " ".join(command.argv)
@@ -82,7 +89,7 @@ def test_no_secret_is_ever_an_argument(tool: BackupTool) -> None:
     assert SECRETS.items() <= tool.wal_environment(HOME).items()
 
 
-@pytest.mark.parametrize("tool", [walg(), barman()], ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", [walg(), barman(), pgbackrest()], ids=lambda tool: tool.name)
 def test_a_tool_gets_a_home_of_its_own_and_the_database_by_environment(tool: BackupTool) -> None:
     backup = tool.backup(Path("/pgdata"), LIBPQ, HOME, TUNING).environment
     assert LIBPQ.items() <= backup.items()
@@ -149,7 +156,7 @@ def test_compressions_that_could_not_be_read_again_are_refused(tool: str, compre
         repository(tool, compression=compression)
 
 
-@pytest.mark.parametrize("tool", [walg(), barman()], ids=lambda tool: tool.name)
+@pytest.mark.parametrize("tool", [walg(), barman(), pgbackrest()], ids=lambda tool: tool.name)
 def test_the_servers_commands_pass_through_a_shell_unharmed(tool: BackupTool) -> None:
     words = shlex.split(restore_command(tool, 1 << 24))
     assert words[:7] == [
@@ -384,7 +391,8 @@ def test_nothing_stands_in_for_a_segment_whose_name_it_begins_with(store: Storag
         "agents/wals/0000000100000000/strange.gz",
     )
     for tool in (walg(), barman()):
-        assert tool.wal(store) == {segment: 5, "00000002.history": 5}
+        repository = Repository(None, store, tool)  # type: ignore[arg-type]
+        assert repository.wal() == {segment: 5, "00000002.history": 5}
 
 
 def a_barman_backup(store: Storage, *archives: str) -> None:
