@@ -22,7 +22,8 @@ RUN grep -rl pgdg /etc/apt/sources.list.d | xargs -r rm --force; \
     sed -ri 's/#(create_main_cluster) .*$/\1 = false/' /etc/postgresql-common/createcluster.conf; \
     /usr/share/postgresql-common/pgdg/*.sh -y; \
     apt-get install --yes --no-install-recommends \
-        "postgresql-${POSTGRES_MAJOR}" "postgresql-client-${POSTGRES_MAJOR}" "postgresql-${POSTGRES_MAJOR}-pgvector"; \
+        "postgresql-${POSTGRES_MAJOR}" "postgresql-client-${POSTGRES_MAJOR}" "postgresql-${POSTGRES_MAJOR}-pgvector" \
+        redis-server redis-tools; \
     rm -rf /var/lib/apt/lists/*; \
     "/usr/lib/postgresql/${POSTGRES_MAJOR}/bin/postgres" --version
 

@@ -25,6 +25,7 @@ from pgdrill import version
 from pgdrill.alert_settings import AlertChannel, AlertPing, Alerts
 from pgdrill.cli import app
 from pgdrill.config import Cluster
+from pgdrill.queue_settings import Queue
 from pgdrill.section import Section
 from pgdrill.watch_settings import Watch
 
@@ -122,6 +123,7 @@ def configuration() -> str:
     sections = {
         name: (found, many)
         for name, field in Cluster.model_fields.items()
+        if not field.exclude
         for found, many in _section(field)
     }
     lines = [CONFIGURATION.format(version=version())]
@@ -131,6 +133,7 @@ def configuration() -> str:
         lines += _table(f"[[{head}]]" if many else f"[{head}]", model)
     lines += _table("[watch]", Watch)
     channels = {"channels": AlertChannel, "pings": AlertPing}
+    lines += _table("[queues.NAME]", Queue)
     lines += _table("[alerts]", Alerts, leave_out=set(channels))
     for name, table in channels.items():
         lines += _table(f"[[alerts.{name}]]", table)

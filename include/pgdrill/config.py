@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from pgdrill.alert_settings import Alerts
 from pgdrill.check_names import CHECK_NAMES
 from pgdrill.errors import ConfigError
-from pgdrill.section import Seconds, Section
+from pgdrill.queue_settings import Queue, QueueName
+from pgdrill.section import Seconds, Section, store_url
 from pgdrill.tool_facts import DEFAULT_TOOL, TOOLS, all_compressions, misfit
 from pgdrill.watch_settings import Watch
 
@@ -42,7 +43,7 @@ OWN_PLACES = (
     " the stores are different ones, name each one's endpoint_url; `pgdrill config check` says"
     " whether it is right now"
 )
-OF_FILE = ("clusters", "alerts", "watch")
+OF_FILE = ("clusters", "alerts", "watch", "queues")
 OF_MODELS = ("model-current", "canary", "stale-text")
 Deadline = Annotated[float, Field(ge=0)]
 ClusterName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -127,20 +128,6 @@ def _dsn_keywords(dsn: str) -> set[str]:
     return {word["keyword"] for word in WORD.finditer(dsn)}
 
 
-def _store_url(value: str) -> str:
-    """The URL of a store in the one form that is compared and handed to tools: scheme in small
-    letters, no slash at the end.
-    """
-    parts = urlsplit(value)
-    if "@" in parts.netloc:
-        raise ValueError(
-            "holds credentials; move them to the Airflow connection or AWS_… variables"
-        )
-    if parts.scheme not in ("s3", "file") or not (parts.netloc or parts.path.strip("/")):
-        raise ValueError("must be s3://bucket/prefix or file:///folder")
-    return f"{parts.scheme}:{value.partition(':')[2]}".rstrip("/")
-
-
 def _http_base(value: str, hint: str = "") -> str:
     """The address of an API, without a slash at the end."""
     parts = urlsplit(value)
@@ -189,7 +176,7 @@ class RepositorySettings(Section):
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        return _store_url(value)
+        return store_url(value)
 
     @field_validator("endpoint_url")
     @classmethod
@@ -456,7 +443,7 @@ class Dump(Section):
     @field_validator("url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        return value and _store_url(value)
+        return value and store_url(value)
 
 
 class VectorColumn(Section):
@@ -744,11 +731,14 @@ class Cluster(Section):
     work_directories: tuple[Path, ...] = Field(
         (), exclude=True, description="set to those of every cluster of the file"
     )
+    queues: tuple[Queue, ...] = Field(
+        (), exclude=True, description="set to the file's queues that belong to it"
+    )
 
     @field_validator("reports_url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
-        return value and _store_url(value)
+        return value and store_url(value)
 
     @property
     def state_directory(self) -> Path:
@@ -762,6 +752,7 @@ class Settings(Section, arbitrary_types_allowed=True):
     clusters: dict[ClusterName, Cluster] = Field(min_length=1)
     alerts: Alerts = Alerts()
     watch: Watch = Watch()
+    queues: dict[QueueName, Queue] = Field({})
     source: Path = Field(Path("dr.toml"), exclude=True)
     wrong: dict[str, ConfigError] = Field(
         {},
@@ -791,9 +782,25 @@ class Settings(Section, arbitrary_types_allowed=True):
         everywhere = {
             "work_directories": tuple(
                 {one.drill.work_directory: None for one in self.clusters.values()}
-            )
+            ),
+            "queues": tuple(one for one in self.queues.values() if one.cluster == name),
         }
         return self.clusters[name].model_copy(update=everywhere)
+
+    def queue(self, name: str) -> Queue:
+        """The queue of that name. Raises what is wrong with the file's tables where it is none."""
+        if name in self.queues:
+            return self.queues[name]
+        besides = f" ({self.wrong[''].problem.found})" if "" in self.wrong else ""
+        raise ConfigError(
+            "unknown-queue",
+            f"queue {name!r}",
+            found=f"only {', '.join(sorted(self.queues))}{besides}"
+            if self.queues
+            else besides[2:-1] or "none",
+            expected=f"a table [queues.{name}] in {self.source}",
+            hint="correct the name or add the table",
+        )
 
 
 def config_path() -> Path:
@@ -858,7 +865,8 @@ def parse(data: dict[str, Any], path: Path) -> Settings:
     unknown = [f"[{key}] {_unknown(key)}" for key in data if key not in OF_FILE]
     alerts, problems = _alerts(data.get("alerts", {}), {*clusters, *wrong})
     watch, of_watch = _watch(data.get("watch", {}))
-    if problems := [*unknown, *problems, *of_watch]:
+    queues, of_queues = _queues(data.get("queues", {}), {*clusters, *wrong})
+    if problems := [*unknown, *problems, *of_watch, *of_queues]:
         wrong[""] = _invalid(path, problems)
     if not clusters:
         raise _invalid(
@@ -867,8 +875,30 @@ def parse(data: dict[str, Any], path: Path) -> Settings:
             hint=next(iter(wrong.values())).problem.hint,
         )
     return Settings.model_construct(
-        clusters=clusters, alerts=alerts, watch=watch, source=path, wrong=wrong
+        clusters=clusters, alerts=alerts, watch=watch, queues=queues, source=path, wrong=wrong
     )
+
+
+def _queues(table: Any, clusters: set[str]) -> tuple[dict[str, Queue], list[str]]:
+    """The queues that can be used, and what is wrong with the others, which keep none from it."""
+    if not isinstance(table, dict):
+        return {}, ["[queues] has to be a table: write [queues.NAME]"]
+    kept: dict[str, Queue] = {}
+    problems: list[str] = []
+    for name, one in table.items():
+        try:
+            own = {**one, "name": name} if isinstance(one, dict) else one
+            found = TypeAdapter(dict[QueueName, Queue]).validate_python({name: own})[name]
+        except ValidationError as error:
+            problems += [f"[{_key(('queues', *e['loc']))}] {_explain(e)}" for e in error.errors()]
+            continue
+        if found.cluster not in clusters:
+            problems.append(f"[queues.{name}.cluster] {found.cluster!r} is no cluster of this file")
+        elif found.url and any(_place(found.url) == _place(other.url) for other in kept.values()):
+            problems.append(f"[queues.{name}.url] is another queue's place, too")
+        else:
+            kept[name] = found
+    return kept, problems
 
 
 def _watch(table: Any) -> tuple[Watch, list[str]]:

@@ -63,6 +63,7 @@ def demo(*, full: bool = False) -> int:
             stack, airflow = _start(home, steps)
             DagRun(airflow, "agents.base_backup", steps).wait()
             state = DagRun(airflow, "agents.restore_drill", steps).wait()
+            queue = _queue(stack, steps)
             report = _report(stack)
             kept = LOCAL / "reports" / f"{report.drill_id}.json"
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,25 @@ def demo(*, full: bool = False) -> int:
             with steps.doing("ending every process, removing the folder"):
                 left = tear_down(home)
     steps.say(f"done; {_left(home, left)}")
-    return 0 if not left and state == "success" and report.verdict == "passed" else 1
+    good = state == "success" and report.verdict == "passed" and queue in ("", "passed")
+    return 0 if not left and good else 1
+
+
+def _queue(stack: Stack, steps: Steps) -> str:
+    """Copy the agents' queue and prove the copy; the verdict, empty without a queue."""
+    if not stack.with_queue:
+        return ""
+    from pgdrill.queues.take import take_snapshot
+    from pgdrill.queues.verify import verify
+
+    with steps.doing("copying the agents' queue, and loading the copy"):
+        record = take_snapshot(stack.queue_access)
+        report = verify(stack.queue_access)
+    steps.say(
+        f"queue snapshot {record.snapshot_id}: {report.verdict}, {report.reason};"
+        f" {report.live} live jobs, copied from {record.product} {record.server_version}"
+    )
+    return report.verdict
 
 
 def up() -> int:
@@ -183,6 +202,9 @@ def _remembered(name: str, *, keep: bool = False) -> Iterator[Path]:
 def _start(home: Path, steps: Steps) -> tuple[Stack, Airflow]:
     """Store, servers and Airflow; Airflow comes up while the sample is loaded."""
     stack = Stack(home)
+    stack.with_queue = stack.queue.programs is not None
+    if not stack.with_queue:
+        steps.say("no Redis, or no bullmq, is installed here: the demo goes on without a queue")
     if stack.tool != "wal-g":
         steps.say("wal-g is not installed here: the demo goes on with barman-cloud")
     with steps.doing("starting S3, and Airflow beside what follows"):
@@ -199,6 +221,10 @@ def _start(home: Path, steps: Steps) -> tuple[Stack, Airflow]:
     with steps.doing("starting a writer, which keeps writing, and heartbeats"):
         stack.start_writer()
         stack.start_heartbeat()
+    if stack.with_queue:
+        with steps.doing("starting Redis, with a queue of the agents"):
+            stack.queue.start()
+            stack.queue.fill()
     with steps.doing("waiting for Airflow"):
         airflow.wait_healthy(on_change=lambda name: steps.say(f"  Airflow's {name} is there"))
     steps.say(f"Airflow, a primary with a standby, and S3 are up. Tool: {stack.tool}.")

@@ -28,9 +28,11 @@ from pgdrill.config import Cluster, Settings, load
 from pgdrill.host.process import end_all, end_marked, end_session, mark_process
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
 from pgdrill.postgres.server import LocalServer
+from pgdrill.queues.access import QueueAccess
 from pgdrill.recovery.workspace import Workspace
 from pgdrill.repository.tools import archive_command
 from pgdrill_demo import leavings
+from pgdrill_demo.queue import QueueServer
 from pgdrill_demo.s3 import S3Server, program
 
 DATABASE = "agents"
@@ -85,6 +87,7 @@ class Stack:
     segment_bytes: int = 16 * 2**20
     canary_rows: int = 100
     drill: dict[str, object] = field(default_factory=dict)
+    with_queue: bool = False  # where Redis and BullMQ are installed
     programs: Binaries = field(default_factory=lambda: binaries())  # noqa: PLW0108 - PostgreSQL's; tests put another in its place
     passwords: dict[str, str] = field(
         default_factory=lambda: {
@@ -92,6 +95,17 @@ class Stack:
         },
         repr=False,
     )
+
+    @cached_property
+    def queue(self) -> QueueServer:
+        """The queue's server, which only a stack ``with_queue`` has."""
+        return QueueServer(self.home / "queue")
+
+    @property
+    def queue_access(self) -> QueueAccess:
+        """For calling the library about the queue."""
+        given = {"password": self.queue.password}
+        return QueueAccess(self.settings.queue("jobs"), self.access, given)
 
     @cached_property
     def s3(self) -> S3Server:
@@ -142,6 +156,7 @@ class Stack:
             "PGDRILL_CONFIG": str(self.config_file),
             "PGUSER": "pgdrill",
             "PGPASSWORD": self.passwords["pgdrill"],
+            **({"REDISCLI_AUTH": self.queue.password} if self.with_queue else {}),
             **self.s3.environment,
             f"AIRFLOW_CONN_{name}_POSTGRES": json.dumps(postgres),
             f"AIRFLOW_CONN_{name}_S3": json.dumps(aws),
@@ -378,6 +393,14 @@ class Stack:
                 drill=lines,
                 canary_rows=self.canary_rows,
             )
+            + self._queue_config()
+        )
+
+    def _queue_config(self) -> str:
+        if not self.with_queue:
+            return ""
+        return QUEUE.format(
+            name=self.cluster_name, socket=self.queue.socket, programs=self.queue.programs
         )
 
     def _initdb(self) -> None:
@@ -432,6 +455,12 @@ def tear_down(home: Path) -> list[str]:
     return leavings.users(home)
 
 
+QUEUE = """
+[queues.jobs]
+cluster = "{name}"
+host = "{socket}"
+bin_dir = "{programs}"
+"""
 CONFIG = """# Written by the embedded stack.
 [clusters.{name}]
 owner = "data-platform"

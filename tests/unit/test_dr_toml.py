@@ -30,6 +30,8 @@ def sections() -> dict[str, type[config.Section]]:
     """The tables of a cluster by name, found in the models so that a new one is not forgotten."""
     found: dict[str, type[config.Section]] = {"": config.Cluster}
     for name, field in config.Cluster.model_fields.items():
+        if field.exclude:  # set from other tables
+            continue
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, config.Section):
                 found[name] = kind
@@ -48,7 +50,7 @@ FIELDS = [
     pytest.param(section, name, id=f"{section or 'cluster'}.{name}")
     for section, model in sections().items()
     for name in model.model_fields
-    if name not in {*sections(), "name", "home", "work_directories"}
+    if name not in sections() and not model.model_fields[name].exclude
 ]
 
 
@@ -103,6 +105,19 @@ def test_the_tables_of_alerts_are_examples_that_are_right() -> None:
     assert {name: data["alerts"][name] for name in fields if name not in lists} == {
         name: field.default for name, field in fields.items() if name not in lists
     }
+
+
+def test_the_table_of_a_queue_is_an_example_with_every_key_and_its_default() -> None:
+    data = tomllib.loads(UNCOMMENTED)
+    settings = config.parse(data, FILE)
+    assert settings.wrong == {}
+    assert [one.name for one in settings.cluster("agents").queues] == ["jobs"]
+    fields = {name: one for name, one in config.Queue.model_fields.items() if not one.exclude}
+    assert {*data["queues"]["jobs"]} == {*fields}
+    for name, field in fields.items():
+        if field.default is not PydanticUndefined:
+            value = data["queues"]["jobs"][name]
+            assert (tuple(value) if isinstance(value, list) else value) == field.default, name
 
 
 def test_the_table_of_the_watch_is_there_with_its_defaults() -> None:

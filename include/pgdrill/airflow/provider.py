@@ -23,6 +23,9 @@ OPERATORS = [
         "logical_restore",
         "passed",
         "prune",
+        "queue_prune",
+        "queue_snapshot",
+        "queue_verify",
         "restore_cluster",
         "retention_approval",
         "retention_branch",
@@ -48,7 +51,10 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [{"integration-name": INTEGRATION, "tags": ["software"]}],
         "operators": [{"integration-name": INTEGRATION, "python-modules": OPERATORS}],
         "hooks": [
-            {"integration-name": INTEGRATION, "python-modules": ["pgdrill.airflow.hooks.cluster"]}
+            {
+                "integration-name": INTEGRATION,
+                "python-modules": ["pgdrill.airflow.hooks.cluster", "pgdrill.airflow.hooks.queue"],
+            }
         ],
         # The scheme of the assets. It has no handler: what stands behind ``x-`` is not looked at.
         "asset-uris": [{"schemes": [SCHEME], "handler": None}],

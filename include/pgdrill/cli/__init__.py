@@ -22,6 +22,7 @@ from pgdrill.cli import (
     jobs,
     label,
     leases,
+    queue,
     retention,
     show,
     sweeping,
@@ -57,6 +58,7 @@ app.command("leases")(leases.leases)
 app.command("dump")(dump.dump)
 app.command("dumps")(dump.dumps)
 app.command("restore-table")(dump.restore_table)
+app.add_typer(queue.queue_app, name="queue")
 app.command("migrate")(dump.migrate)
 forecast.app.command("indexes")(dump.forecast_indexes)
 app.add_typer(config.app, name="config")

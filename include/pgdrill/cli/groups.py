@@ -21,6 +21,7 @@ STEPS: dict[str, tuple[str, ...]] = {
     "Watch": ("health", "watch", "alert", "silence"),
     "Keep": ("prune", "window", "hold", "leases"),
     "Restore": ("restore-table",),
+    "Queues in Redis": ("queue",),
     "Plan": ("forecast", "migrate"),
     "Clear up": ("sweep",),
 }

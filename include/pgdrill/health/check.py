@@ -10,7 +10,7 @@ from pgdrill.health.answer import Answer
 from pgdrill.health.subject import HealthSubject
 
 # the places where answers come from; questions of one place are asked one after another
-PLACES = ("server", "replication", "repository", "promises", "host", "airflow")
+PLACES = ("server", "replication", "repository", "promises", "queues", "host", "airflow")
 Cost = Literal["each look", "every 5 minutes"]
 Ask = Callable[[HealthSubject], Iterable[Answer]]
 

@@ -12,7 +12,6 @@ import re
 import signal
 import stat
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,8 @@ import psycopg
 
 from pgdrill.errors import BackupFault, CouldNotVerify, TimedOut
 from pgdrill.host.fence.choose import Fence
-from pgdrill.host.process import mark_process, marked
+from pgdrill.host.kept_server import keeper_words, launch
+from pgdrill.host.process import marked
 from pgdrill.postgres import session
 from pgdrill.postgres.address import OWN_SOCKET
 from pgdrill.postgres.binaries import Binaries, as_ordinary_user
@@ -34,8 +34,6 @@ PID_FILE_BYTES = 4096
 LAST_BYTES = 2**18  # the end of a log, read for its last words
 # A process's number in each PID namespace that sees it.
 NUMBERS = re.compile(r"^NSpid:\s*([\d\s]+)$", re.MULTILINE)
-KEEPER = Path(__file__).parents[1] / "host" / "keeper.py"
-KEEPER_MARK = "keeper.pid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +77,9 @@ class LocalServer:
         """
         words = self.words()
         if self.lease_file and self.pid_file:
-            words = [
-                sys.executable,
-                "-I",
-                "-S",
-                str(KEEPER),
-                str(self.lease_file),
-                str(self.pid_file),
-                "--",
-                *words,
-            ]
+            words = [*keeper_words(self.lease_file, self.pid_file), *words]
         self.socket_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self.log_file.open("ab") as log:
-            launched = subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env=self.full_environment,
-                cwd="/",
-            )
-        if self.lease_file:
-            mark_process(self.lease_file.with_name(KEEPER_MARK), launched.pid)
-        return launched
+        return launch(words, self.log_file, self.full_environment, self.lease_file)
 
     def words(self, *first: str, last: str = "") -> list[str]:
         """Return the command: ``postgres`` inside its fence, with its settings."""

@@ -20,8 +20,8 @@ from pgdrill.recovery.workspace import Workspace, locked
 
 logger = logging.getLogger(__name__)
 
-# the folders in a cluster's state directory that may hold a database's rows
-PLACES = ("drills", "dumping", "tables")
+# the folders in a cluster's state directory that may hold a database's rows, or jobs of its queues
+PLACES = ("drills", "dumping", "tables", "snapshots")
 UNCLAIMED_SECONDS = 60.0  # a folder is claimed first of all
 
 

@@ -20,12 +20,13 @@ from pgdrill.errors import ConfigError, CouldNotVerify
 from pgdrill.host import private
 from pgdrill.host.fence.choose import Fence, choose, environment
 from pgdrill.host.fence.watch import Bounds, Watch
+from pgdrill.host.kept_server import KEEPER_MARK
 from pgdrill.host.owner import FolderLease, Owner
 from pgdrill.host.priority import low_priority_words
 from pgdrill.host.process import POLL_SECONDS, end_homed, end_marked, marked
 from pgdrill.host.removal import put_away
 from pgdrill.postgres.entry import Entry
-from pgdrill.postgres.server import KEEPER_MARK, LocalServer
+from pgdrill.postgres.server import LocalServer
 from pgdrill.reports.drill_id import DRILL_ID
 
 REMOVE_SECONDS = 10.0

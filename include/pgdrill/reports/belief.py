@@ -15,6 +15,7 @@ from pgdrill.reports.model import CheckResult, Report, judge
 
 if TYPE_CHECKING:
     from pgdrill.logical.report import DumpReport
+    from pgdrill.queues.report import SnapshotReport
 
 CLOCK_TOLERANCE = timedelta(minutes=5)
 # families of checks, as every version had them
@@ -43,6 +44,13 @@ def believed_dump(report: DumpReport) -> DumpReport:
     return report
 
 
+def believed_snapshot(report: SnapshotReport) -> SnapshotReport:
+    """Return a queue snapshot's report, with a verdict that its content bears."""
+    if report.verdict == "passed" and (why := next(_snapshot_lacking(report), "")):
+        report.verdict, report.reason = "could not verify", f"not believed: says passed, but {why}"
+    return report
+
+
 def _lacking(report: Report) -> Iterator[str]:
     verdict, reason = judge(report.restore, report.checks, report.results, report.families_left_out)
     if verdict != "passed":
@@ -64,6 +72,15 @@ def _dump_lacking(report: DumpReport) -> Iterator[str]:
     yield from _times(report)
 
 
+def _snapshot_lacking(report: SnapshotReport) -> Iterator[str]:
+    verdict, reason = judge(report.restore, report.checks, report.results, essential="queues")
+    if verdict != "passed":
+        yield f"by its content it is {verdict} ({reason})"
+    if not report.loader or report.load_seconds is None:
+        yield "no server is named in it that loaded the file"
+    yield from _times(report)
+
+
 def _unanswered(results: list[CheckResult], families: tuple[str, ...] | list[str]) -> Iterator[str]:
     for family in families:
         answers = [result for result in results if result.family == family]
@@ -71,7 +88,7 @@ def _unanswered(results: list[CheckResult], families: tuple[str, ...] | list[str
             yield f"no question of the family {family} was asked"
 
 
-def _times(report: Report | DumpReport) -> Iterator[str]:
+def _times(report: Report | DumpReport | SnapshotReport) -> Iterator[str]:
     if report.started_at > datetime.now(UTC) + CLOCK_TOLERANCE:
         yield "it begins in the future"
     if report.ended_at is not None and report.ended_at < report.started_at:

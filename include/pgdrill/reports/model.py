@@ -503,11 +503,17 @@ class Report(Part):
 
 
 def judge(
-    restore: Stage, checks: Stage, results: list[CheckResult], left_out: Sequence[str] = ()
+    restore: Stage,
+    checks: Stage,
+    results: list[CheckResult],
+    left_out: Sequence[str] = (),
+    *,
+    essential: str = "vectors",
 ) -> tuple[Verdict, str]:
     """Return the verdict with its reason.
 
-    What was not answered is never green, nor what was not asked by choice.
+    What was not answered is never green, nor what was not asked by choice. ``essential``: the
+    family of which something has to be answered.
     """
     for name, stage in (("restore", restore), ("checks", checks)):
         if stage.status == "failed":
@@ -531,13 +537,14 @@ def judge(
             "could not verify",
             f"{len(unanswered)} required checks not answered, first {unanswered[0].name}",
         )
-    if not any(r.family == "vectors" and r.status in ("pass", "warn") for r in results):
+    if not any(r.family == essential and r.status in ("pass", "warn") for r in results):
+        nothing = "no vector column" if essential == "vectors" else "nothing"
         return (
             "could not verify",
             (
-                "vectors were not asked about, by choice"
-                if "vectors" in left_out
-                else "no vector column was checked"
+                f"{essential} were not asked about, by choice"
+                if essential in left_out
+                else f"{nothing} was checked"
             ),
         )
     warnings = sum(1 for r in results if r.status == "warn")

@@ -18,10 +18,11 @@ import psutil
 import pytest
 
 from pgdrill.host.fence.spec import Spec
+from pgdrill.host.kept_server import KEEPER
 from pgdrill.host.owner import FolderLease, Owner
 from pgdrill.host.process import marked
 from pgdrill.postgres.binaries import as_ordinary_user
-from pgdrill.postgres.server import KEEPER, LocalServer
+from pgdrill.postgres.server import LocalServer
 from pgdrill_demo.stack import binaries
 
 OPTIONS = {"fsync": "off", "listen_addresses": ""}

@@ -70,6 +70,19 @@ def common(cluster: Cluster, tag: str, doc: str | None, *, job: str) -> dict[str
     """What every DAG of a cluster is made with. ``doc``: the DAG file's own words; ``job``: its
     name without the cluster's.
     """
+    made = untold(cluster, tag, doc)
+    return {
+        **made,
+        "deadline": deadlines(cluster, job),
+        "on_success_callback": run_passed,
+        # A task that is killed tells nobody; its run does.
+        "on_failure_callback": run_failed,
+        "default_args": {"on_failure_callback": task_failed, **made["default_args"]},
+    }
+
+
+def untold(cluster: Cluster, tag: str, doc: str | None) -> dict[str, Any]:
+    """The same, without telling of its runs: for what a health check tells of by its age."""
     return {
         "tags": {"pgdrill", tag, cluster.name},
         "doc_md": document(doc, cluster),
@@ -78,12 +91,7 @@ def common(cluster: Cluster, tag: str, doc: str | None, *, job: str) -> dict[str
         # there for that.
         "catchup": False,
         "max_active_runs": 1,
-        "deadline": deadlines(cluster, job),
-        "on_success_callback": run_passed,
-        # A task that is killed tells nobody; its run does.
-        "on_failure_callback": run_failed,
         "default_args": {
-            "on_failure_callback": task_failed,
             "owner": cluster.owner,
             "retries": 2,
             "retry_delay": timedelta(minutes=1),

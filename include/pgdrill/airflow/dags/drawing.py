@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol
 
 from pgdrill.airflow import begun
-from pgdrill.airflow.schedules import SECTIONS, check_schedule
+from pgdrill.airflow.schedules import SECTIONS, check_queue_schedule, check_schedule
 from pgdrill.config import Settings, config_path, load
 from pgdrill.errors import ConfigError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from pgdrill.config import Cluster
+    from pgdrill.queue_settings import Queue
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,26 @@ def draw(make: Maker, doc: str | None) -> None:
                 logger.warning("no DAG: %s", error)
 
 
+class QueueMaker(Protocol):
+    """Draws a queue's DAG."""
+
+    def __call__(self, queue: Queue, settings: Settings, doc: str | None = None) -> DAG:
+        """Draw it; ``doc``: the DAG file's own words."""
+
+
+def draw_queues(make: QueueMaker, doc: str | None) -> None:
+    """The DAG of each queue that is right, and whose cluster is."""
+    settings = _settings()
+    for queue in settings.queues.values():
+        if queue.cluster not in settings.clusters:
+            logger.warning("no DAG for queue %s: cluster %s is wrong", queue.name, queue.cluster)
+            continue
+        try:
+            make(queue, settings, doc=doc)
+        except ConfigError as error:
+            logger.warning("no DAG: %s", error)
+
+
 def check_configuration() -> None:
     """Raise what is wrong with the file, in words that stand at the top of the import error.
 
@@ -77,7 +98,7 @@ def _settings() -> Settings:
         return load()
     except ConfigError as error:
         logger.warning("the configuration cannot be used: %s", error)
-        return Settings.model_construct(clusters={}, source=config_path())
+        return Settings.model_construct(clusters={}, queues={}, source=config_path())
 
 
 def _faults() -> Iterator[str]:
@@ -97,3 +118,8 @@ def _faults() -> Iterator[str]:
                 check_schedule(cluster, section, settings.source)
             except ConfigError as error:
                 yield f"One DAG of cluster {cluster.name} is missing: {error}"
+    for queue in settings.queues.values():
+        try:
+            check_queue_schedule(queue, settings.source)
+        except ConfigError as error:
+            yield f"The DAG of queue {queue.name} is missing: {error}"

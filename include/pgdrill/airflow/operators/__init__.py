@@ -15,6 +15,9 @@ from pgdrill.airflow.operators.logical_dump import LogicalDumpOperator
 from pgdrill.airflow.operators.logical_restore import LogicalRestoreOperator
 from pgdrill.airflow.operators.passed import DrillPassedOperator, DumpPassedOperator
 from pgdrill.airflow.operators.prune import PruneOperator
+from pgdrill.airflow.operators.queue_prune import QueuePruneOperator
+from pgdrill.airflow.operators.queue_snapshot import QueueSnapshotOperator
+from pgdrill.airflow.operators.queue_verify import QueueVerifyOperator
 from pgdrill.airflow.operators.restore_cluster import RestoreClusterOperator
 from pgdrill.airflow.operators.retention_approval import RetentionApprovalOperator
 from pgdrill.airflow.operators.retention_branch import RetentionBranchOperator
@@ -33,6 +36,9 @@ __all__ = [
     "LogicalDumpOperator",
     "LogicalRestoreOperator",
     "PruneOperator",
+    "QueuePruneOperator",
+    "QueueSnapshotOperator",
+    "QueueVerifyOperator",
     "RestoreClusterOperator",
     "RetentionApprovalOperator",
     "RetentionBranchOperator",

@@ -9,6 +9,7 @@ from pgdrill.airflow.xcom.dump import DumpRestoreResult, DumpResult
 from pgdrill.airflow.xcom.explanation import dump_explanation, explanation
 from pgdrill.airflow.xcom.health import HealthResult
 from pgdrill.airflow.xcom.plain import as_xcom, where
+from pgdrill.airflow.xcom.queue import QueueVerifyResult, SnapshotResult
 
 __all__ = [
     "BeginResult",
@@ -17,7 +18,9 @@ __all__ = [
     "DumpRestoreResult",
     "DumpResult",
     "HealthResult",
+    "QueueVerifyResult",
     "RestoreResult",
+    "SnapshotResult",
     "as_xcom",
     "dump_explanation",
     "explanation",

@@ -113,9 +113,15 @@ def environment(programs: Path | None = None) -> dict[str, str]:
 
 
 def choose(
-    wanted: str, *, programs: Path, writable: Sequence[Path], readable: Sequence[Path], root: Path
+    wanted: str,
+    *,
+    programs: Path,
+    writable: Sequence[Path],
+    readable: Sequence[Path],
+    root: Path,
+    server: str = "postgres",
 ) -> Fence:
-    """Return the strongest fence that holds here, tried with PostgreSQL itself.
+    """Return the strongest fence that holds here, tried with the server itself.
 
     ``wanted`` is ``drill.fence``. Raises :class:`CouldNotVerify` where there is none, or where root
     has no user to become.
@@ -123,7 +129,7 @@ def choose(
     uid = free_user(str(root)) if os.geteuid() == 0 else None
     if wanted == "none":
         bare = Fence(None if uid is None else Spec("none", (), uid=uid), _shown("none", uid))
-        if trouble := _tried(bare, programs, writable):
+        if trouble := _tried(bare, programs / server, writable):
             raise _refused([f"none: {trouble}"])
         return bare
     shown = (*SYSTEM, str(programs.resolve().parent), *libraries(programs), *map(str, readable))
@@ -135,11 +141,20 @@ def choose(
         else:
             spec = Spec(kind, (*places, "/dev/null"), (*shown, *SEEN), str(root), uid)
         fence = Fence(spec, _shown(kind, uid))
-        trouble = next(_against(kind, uid), "") or _tried(fence, programs, writable)
+        trouble = next(_against(kind, uid), "") or _tried(fence, programs / server, writable)
         if not trouble:
             return fence
         troubles.append(f"{kind}: {trouble}")
     raise _refused(troubles)
+
+
+def inside(program: Path) -> Path:
+    """Return a program's path without links outside the fence, by the name that it is called by.
+
+    Some do something else by another name, as redis-server does.
+    """
+    target = program.resolve()
+    return target if target.name == "postgres" else program.parent.resolve() / program.name
 
 
 @functools.cache
@@ -150,7 +165,9 @@ def libraries(programs: Path) -> tuple[str, ...]:
     """
     ldd, own = shutil.which("ldd"), programs.resolve().parent
     found: set[Path] = set()
-    for program in ("postgres", "initdb") if ldd else ():
+    for program in ("postgres", "initdb", "redis-server") if ldd else ():
+        if not (programs / program).exists():
+            continue
         words = [str(ldd), str((programs / program).resolve())]
         done = subprocess.run(
             words, capture_output=True, text=True, timeout=PROBE_SECONDS, check=False
@@ -208,8 +225,8 @@ def _shares_memory() -> bool:
     return any(int(line.split()[7]) == os.getuid() for line in lines)
 
 
-def _tried(fence: Fence, programs: Path, writable: Sequence[Path]) -> str:
-    """Run PostgreSQL in a fence; return why that did not work, or nothing."""
+def _tried(fence: Fence, server: Path, writable: Sequence[Path]) -> str:
+    """Run a server's program in a fence; return why that did not work, or nothing."""
     try:
         for folder in writable:
             fence.give(folder)
@@ -218,7 +235,7 @@ def _tried(fence: Fence, programs: Path, writable: Sequence[Path]) -> str:
             f"user {fence.uid} cannot be made the owner of {error.filename or writable[0]}:"
             f" {error.strerror}"
         )
-    words = [*fence.words(), *PROBE, str(writable[0]), str((programs / "postgres").resolve())]
+    words = [*fence.words(), *PROBE, str(writable[0]), str(inside(server))]
     try:
         done = subprocess.run(
             words,
@@ -226,11 +243,11 @@ def _tried(fence: Fence, programs: Path, writable: Sequence[Path]) -> str:
             text=True,
             timeout=PROBE_SECONDS,
             check=False,
-            env=environment(programs),
+            env=environment(server.parent),
             cwd="/",
         )
     except subprocess.TimeoutExpired:
-        return f"no answer from `postgres --version` within {PROBE_SECONDS} s"
+        return f"no answer from `{server.name} --version` within {PROBE_SECONDS} s"
     return (
         ""
         if done.returncode == 0

@@ -22,12 +22,13 @@ SLACK = timedelta(seconds=2)  # some stores tell the time of an object in whole 
 # deleting.
 DELETING = timedelta(hours=1)
 
-Kind = Literal["backup", "prune", "dump", "drill"]
+Kind = Literal["backup", "prune", "dump", "drill", "snapshot"]
 EXCLUDES: dict[Kind, frozenset[str]] = {
     "backup": frozenset({"backup", "prune"}),
     "prune": frozenset({"backup", "prune"}),
     "dump": frozenset({"dump"}),
     "drill": frozenset(),
+    "snapshot": frozenset({"snapshot"}),  # of a queue, in its own store
 }
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*$")]
 Position = Annotated[int, Field(ge=0, le=2**64)]
