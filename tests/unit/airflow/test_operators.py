@@ -570,9 +570,16 @@ def test_a_connection_that_does_not_fit_is_named(
 # Being killed, being drawn
 
 
+def task_of(kind: str) -> Any:
+    """A task of an operator, with what it needs at least."""
+    operator = getattr(operators, kind)
+    more = {"queue_name": "jobs"} if "queue_name" in operator.template_fields else {}
+    return operator(task_id="x", cluster="agents", **more)
+
+
 @pytest.mark.parametrize("kind", ON_A_CLUSTER)
 def test_killing_a_task_stops_what_runs_and_what_would_run_next(kind: str) -> None:
-    task = getattr(operators, kind)(task_id="x", cluster="agents")
+    task = task_of(kind)
     task.on_kill()
     assert task.runner.stopped
 
@@ -604,7 +611,7 @@ def test_killing_a_restore_ends_its_server_first(
 @pytest.mark.parametrize("kind", ON_A_CLUSTER)
 def test_every_operator_documents_its_parameters_and_renders_no_secret(kind: str) -> None:
     operator = getattr(operators, kind)
-    task = operator(task_id="x", cluster="agents")
+    task = task_of(kind)
     for name in operator.template_fields:
         assert f":param {name}:" in operator.__doc__
     task.render_template_fields({"run_id": RUN_ID, "params": {}, "ti": FakeTask()})

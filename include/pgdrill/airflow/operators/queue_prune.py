@@ -35,7 +35,7 @@ class QueuePruneOperator(QueueOperator):
         self.wanted = wanted
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete what no promise needs."""
+        """Delete the snapshots that no promise needs and nobody reads."""
         from pgdrill.queues.prune import prune
 
         with airflow_errors():
