@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills alarms setups drawn thorough detection-table e2e bench bench-exact bench-logical bench-health bench-retention constraints reference clean
+.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts again flipped-bytes queue-jobs faults kills alarms setups drawn thorough detection-table e2e bench bench-exact bench-logical bench-health bench-retention constraints reference clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS=full
 ARGS ?=
@@ -30,7 +30,7 @@ down: setup ## Stop what `make up` started
 
 test: lint unit integration detection drawn e2e ## Everything a change has to pass
 
-thorough: mutants healthy-drills random-damage histories forecasts again flipped-bytes faults kills alarms setups ## What takes longer: the checks themselves tested, healthy drills, random damage
+thorough: mutants healthy-drills random-damage histories forecasts again flipped-bytes queue-jobs faults kills alarms setups ## What takes longer: the checks themselves tested, healthy drills, random damage
 
 drawn: setup ## Ten faults of a store, ten kill -9 and ten set-ups, drawn by the commit's number (PGDRILL_SEED=… names another draw)
 	@$(RUN) -m pytest tests/faults tests/kills tests/setups $(TWO) $(ARGS)
@@ -83,6 +83,9 @@ forecasts: setup ## Drills and HNSW builds of four times the size against their 
 
 flipped-bytes: setup ## A thousand bytes flipped in rows that were compared exactly, each of which has to be red
 	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/jobs/test_around_restore_point.py -k flipped_byte $(ARGS)
+
+queue-jobs: setup ## A hundred thousand jobs over five queues, copied, loaded and restored while workers work; `make test` has 5,000
+	@PGDRILL_THOROUGH=1 $(RUN) -m pytest tests/integration/queues/test_many_jobs.py -s $(ARGS)
 
 detection-table: setup ## Run them and write docs/evidence/detection.md: what is caught, by which check, in what time
 	@$(if $(ARGS),,rm -f tests/detection/caught.json)

@@ -19,10 +19,11 @@ from pgdrill.queues.layout import LIVE, STATES, ids
 from pgdrill.queues.restore import Into, restore
 from pgdrill.queues.take import take_snapshot
 from pgdrill.queues.verify import verify
+from tests.conftest import thorough
 from tests.integration.queues.conftest import PASSWORD, Server, World, programs
 
 QUEUES = [f"q{number}" for number in range(5)]
-JOBS = int(os.environ.get("PGDRILL_MANY_JOBS", "100000"))
+JOBS = int(os.environ.get("PGDRILL_MANY_JOBS") or (100_000 if thorough() else 5_000))
 BATCH = 1000
 SPECIAL = 40  # delayed, prioritized and flows of each queue
 Ids = dict[str, set[bytes]]
