@@ -30,7 +30,11 @@ class HealthResult:
         """From a look, and what came of it."""
         from pgdrill.health.model import HealthStatus
 
-        told = [one for one in report.worst_first if one.status not in ("ok", "not asked")]
+        # what is known first: one dead server leaves a dozen questions open
+        told = sorted(
+            (one for one in report.worst_first if one.status not in ("ok", "not asked")),
+            key=lambda one: one.status == "unknown",
+        )
         return cls(
             cluster=report.cluster,
             answers={status: report.count(status) for status in get_args(HealthStatus)},
