@@ -80,10 +80,9 @@ def test_what_the_application_writes_is_its_own_and_what_old_rows_lost_is_damage
     assert "vector-values" not in red(found)
     # As if the rows had lost their vectors where they stood: by this horizon they are all older
     # than the baseline.
-    line = baseline.databases[DATABASE].horizon
-    line.oldest_xid = line.next_xid = int(
-        str(copy.one("SELECT pg_snapshot_xmax(pg_current_snapshot())"))
-    )
+    state = baseline.databases[DATABASE]
+    now = int(str(copy.one("SELECT pg_snapshot_xmax(pg_current_snapshot())")))
+    state.horizon = state.horizon.model_copy(update={"oldest_xid": now, "next_xid": now})
     assert f"(20 {limit})" in red(ask(copy, baseline, "vectors"))["vector-values"]
 
 
@@ -109,7 +108,8 @@ def test_a_table_whose_index_finds_little_on_production_warns_at_every_instant(c
         assert {status for status, _ in of(results, "index-recall", "zeros.v")} == {"warn"}, words
         assert ("warn", 60) in of(results, "vector-values", "zeros.v"), words
     # What is far worse than it ever was on production stays red.
-    state.searches[0].whole.hits = state.searches[0].whole.wanted
+    whole = search.whole.model_copy(update={"hits": search.whole.wanted})
+    state.searches = [search.model_copy(update={"whole": whole})]
     worse = list(run_checks(context_of(copy, {"zeros": state}), ["vectors"]))
     assert {status for status, _ in of(worse, "index-recall", "zeros.v")} == {"fail"}
 
