@@ -27,10 +27,15 @@ def other(mould: Mould) -> Baseline:
     return mould.baseline.model_copy(deep=True)
 
 
+def _as_default_collation_on_production(baseline: Baseline, **update: str) -> None:
+    collations = baseline.databases["agents"].collations
+    collations["default"] = collations["default"].model_copy(update=update)
+
+
 def test_a_library_of_another_version_sorts_otherwise_until_reindexed(
     healthy: Copy, other: Baseline
 ) -> None:
-    other.databases["agents"].collations["default"].actual = "2.31"
+    _as_default_collation_on_production(other, actual="2.31")
     (found,) = healthy.red("schema", baseline=other)["collations"]
     assert found.startswith("agents: default no version")
     assert "REINDEX" in found
@@ -48,7 +53,7 @@ def test_a_library_of_another_version_sorts_otherwise_until_reindexed(
 def test_another_order_of_text_is_found_where_the_library_tells_no_version(
     healthy: Copy, other: Baseline
 ) -> None:
-    other.databases["agents"].collations["default"].order = "0" * 16
+    _as_default_collation_on_production(other, order="0" * 16)
     (found,) = healthy.red("schema", baseline=other)["collations"]
     assert "sorts otherwise" in found
 
