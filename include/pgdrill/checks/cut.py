@@ -8,7 +8,8 @@ checkpointer, which only a server that starts anew has another one of.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import psycopg
 
@@ -17,38 +18,44 @@ from pgdrill.errors import CouldNotVerify
 
 RETURN_SECONDS = 30.0  # for a server that recovers from a crash
 POLL_SECONDS = 0.1  # no event tells that it lets in again
-STARTED = (
-    "SELECT pid, backend_start::text FROM pg_catalog.pg_stat_activity WHERE backend_type ="
-    " 'checkpointer'"
-)
-Life = tuple[object, ...]  # empty for a role without pg_read_all_stats, which cannot see it
+NOW = "SELECT pg_catalog.clock_timestamp()"
+# A role without pg_read_all_stats sees no checkpointer, and learns of no crash.
+STARTED = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_stat_activity
+               WHERE backend_type = 'checkpointer' AND backend_start > %s),
+       pg_catalog.clock_timestamp()
+"""
 
 
 @dataclass
 class Server:
-    """The restored server's life, as it was when the asking began."""
+    """The restored server's life: whether it started anew ``since`` then, by its own clock."""
 
     context: Context
     database: str
-    began: Life | None = field(init=False)
+    since: datetime
 
-    def __post_init__(self) -> None:
-        self.began = self._life()
+    @classmethod
+    def of(cls, context: Context, database: str, connection: psycopg.Connection) -> Server:
+        """Begin to watch the server that the connection leads to."""
+        (now,) = connection.execute(NOW).fetchone() or (datetime.min.replace(tzinfo=UTC),)
+        return cls(context, database, now)
 
     def crashed(self) -> bool:
         """Return True if the server has started anew since, or does not let in any more."""
         ends = time.monotonic() + RETURN_SECONDS
-        while (now := self._life()) is None:
+        while (asked := self._started()) is None:
             if time.monotonic() > ends:
                 return True
             time.sleep(POLL_SECONDS)
-        changed, self.began = now != self.began, now
-        return changed
+        anew, self.since = asked
+        return anew
 
-    def _life(self) -> Life | None:
-        """Return what tells one life of the server from another; None while it lets nobody in."""
+    def _started(self) -> tuple[bool, datetime] | None:
+        """Return whether it started anew, and its clock; None while it lets nobody in."""
         try:
             with self.context.system(self.database) as connection:
-                return connection.execute(STARTED).fetchone() or ()
+                row = connection.execute(STARTED, (self.since,)).fetchone()
+                return (row[0], row[1]) if row else None
         except (psycopg.Error, CouldNotVerify):
             return None

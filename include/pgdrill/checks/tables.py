@@ -65,7 +65,7 @@ def rows_as_recorded(
 ) -> Iterator[Outcome]:
     """Yield an answer for each table of a database that differs, and one for all that agree."""
     with contextlib.ExitStack() as later:
-        session = _Session(context, name, connection, later, Server(context, name))
+        session = _Session(context, name, connection, later, Server.of(context, name, connection))
         yield from _database(context, session, name, database)
 
 

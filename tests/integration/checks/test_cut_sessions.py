@@ -14,6 +14,7 @@ import pytest
 from pgdrill.baseline import Changes, DatabaseState, TableState
 from pgdrill.checks import Context
 from pgdrill.checks.base import Outcome
+from pgdrill.checks.integrity.relations import Relation, each, opened, relations
 from pgdrill.checks.runner import checking
 from pgdrill.checks.tables import rows_as_recorded
 from pgdrill.config import Cluster, RepositorySettings
@@ -140,3 +141,52 @@ def test_a_crash_that_another_reader_met_blames_no_table_that_can_be_read(
 ) -> None:
     found = answers(context, recorded, monkeypatch, crash, 1)
     assert {thing: one.status for thing, one in found.items()} == {"postgres: 3 tables": "pass"}
+
+
+def sound_until(
+    context: Context, harm: Callable[[psycopg.Connection], None] | None
+) -> dict[str, Outcome]:
+    """What is said of the relations, where the asking of the second table is met by ``harm``."""
+    with opened(context, "postgres") as connection:
+
+        def ask(relation: Relation) -> Outcome | None:
+            if relation.plain == "second" and harm:
+                harm(connection)
+            connection.execute("SELECT")
+            return None
+
+        ours = [one for one in relations(connection) if one.plain in TABLES]
+        ours.sort(key=lambda one: one.plain)
+        found = list(each(context, connection, "postgres", ours, "sound", ask))
+    return {one.status: one for one in found}
+
+
+def test_relations_whose_session_is_cut_could_not_be_verified(context: Context) -> None:
+    found = sound_until(context, cut)
+    assert found.keys() == {"skip"}
+    assert found["skip"].message == (
+        "the session was cut while reading second; the rest was not checked"
+    )
+
+
+def test_relations_whose_session_is_ended_by_an_order_could_not_be_verified(
+    context: Context,
+) -> None:
+    def order(connection: psycopg.Connection) -> None:
+        with context.system("postgres") as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", (connection.info.backend_pid,))
+
+    found = sound_until(context, order)
+    assert found.keys() == {"skip"}
+    assert "ended by an order while reading second" in found["skip"].message
+
+
+def test_relations_over_which_the_server_crashes_are_damage(context: Context) -> None:
+    found = sound_until(context, crash)
+    assert found.keys() == {"fail"}
+    assert found["fail"].value == "the server ended"
+    assert "second" in found["fail"].message
+
+
+def test_relations_of_a_session_that_lives_are_whole(context: Context) -> None:
+    assert sound_until(context, None)["pass"].value == len(TABLES)

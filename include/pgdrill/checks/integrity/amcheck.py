@@ -112,6 +112,7 @@ def amcheck(context: Context) -> Iterator[Outcome]:
                 if r.usable and r.method in functions and r.kind != "S"
             ]
             yield from each(
+                context,
                 connection,
                 database,
                 list(_beside_locks(connection, covered, locked)),

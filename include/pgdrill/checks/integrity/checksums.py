@@ -83,10 +83,10 @@ def page_checksums(context: Context) -> Iterator[Outcome]:
                 )
                 yield from (
                     o
-                    for o in each(connection, database, every, "", ask, sound)
+                    for o in each(context, connection, database, every, "", ask, sound)
                     if o.status != "pass"
                 )
             else:
                 yield from each(
-                    connection, database, every, "every page has its checksum", ask, sound
+                    context, connection, database, every, "every page has its checksum", ask, sound
                 )

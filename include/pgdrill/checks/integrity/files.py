@@ -72,7 +72,13 @@ def relation_files(context: Context) -> Iterator[Outcome]:
                 )
 
             yield from each(
-                connection, database, relations(connection), "files as long as noted", ask, sound
+                context,
+                connection,
+                database,
+                relations(connection),
+                "files as long as noted",
+                ask,
+                sound,
             )
 
 

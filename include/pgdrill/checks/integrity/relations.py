@@ -15,6 +15,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome
+from pgdrill.checks.cut import Server
 from pgdrill.postgres.roles import without_event_triggers
 from pgdrill.postgres.server_words import words_of
 from pgdrill.postgres.session import SYSTEM_PATH, catalogs_only
@@ -242,6 +243,7 @@ def without(context: Context, database: str, extension: str) -> Outcome:
 
 
 def each(
+    context: Context,
     connection: psycopg.Connection,
     database: str,
     relations: list[Relation],
@@ -254,6 +256,7 @@ def each(
     ``ask`` gives None for a whole relation. Most relations are tiny and whole: with ``sound``,
     those of one access method are asked of many at a time, and one by one where it says no.
     """
+    server = Server.of(context, database, connection)
     asked = _Asked(connection, database, ask)
     for some in _batches(relations) if sound else [[relation] for relation in relations]:
         if not (sound and len(some) > 1 and asked.all_sound(some, sound)):
@@ -262,7 +265,7 @@ def each(
             names = (
                 some[0].name if len(some) == 1 else f"one of {', '.join(one.name for one in some)}"
             )
-            asked.found.append(_ended(database, names, terminated=asked.terminated))
+            asked.found.append(_ended(server, names, terminated=asked.terminated))
             break
     found = asked.found
     yield from _shown(database, found)
@@ -303,31 +306,25 @@ class _Asked:
                 with self.connection.transaction():
                     answer = self.ask(relation)
             except psycopg.Error as error:
-                self.terminated = isinstance(error, psycopg.errors.AdminShutdown)
+                if self.connection.closed:  # whose fault that is, the session's end tells
+                    self.terminated = isinstance(error, psycopg.errors.AdminShutdown)
+                    return
                 answer = error_outcome(f"{self.database}.{relation.name}", error)
             if answer:
                 self.found.append(answer)
 
 
-def _ended(database: str, names: str, *, terminated: bool) -> Outcome:
+def _ended(server: Server, names: str, *, terminated: bool) -> Outcome:
     """Return the outcome for a session that ended while relations were read.
 
-    A session that was terminated says nothing of the data: code that stands on a table may outlive
-    every timeout.
+    One that was terminated, or cut on its way, says nothing of the data: code that stands on a
+    table may outlive every timeout. A server that crashes over it does.
     """
-    if terminated:
-        return Outcome(
-            "skip",
-            database,
-            message=f"the session was ended while reading {names}; the rest was not checked",
-        )
-    return Outcome(
-        "fail",
-        database,
-        "the server ended",
-        "a server that goes on",
-        f"while reading {names}; the rest was not checked",
-    )
+    cause = "ended by an order" if terminated else "cut" if not server.crashed() else ""
+    rest = f"while reading {names}; the rest was not checked"
+    if cause:
+        return Outcome("skip", server.database, message=f"the session was {cause} {rest}")
+    return Outcome("fail", server.database, "the server ended", "a server that goes on", rest)
 
 
 def _batches(relations: list[Relation]) -> Iterator[list[Relation]]:

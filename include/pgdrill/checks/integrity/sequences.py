@@ -95,7 +95,7 @@ def sequences(context: Context) -> Iterator[Outcome]:
                 return None
 
             found = [relation for relation in relations(connection) if relation.kind == "S"]
-            yield from each(connection, database, found, "readable, and not behind", ask)
+            yield from each(context, connection, database, found, "readable, and not behind", ask)
             if not found:
                 yield Outcome("pass", database, 0, "", "no sequence")
 
