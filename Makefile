@@ -1,7 +1,7 @@
 # Every target builds on `setup`, which does nothing when nothing changed.
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup demo up down test lint unit integration detection mutants healthy-drills random-damage histories forecasts again flipped-bytes queue-jobs faults kills alarms setups drawn thorough detection-table e2e bench bench-exact bench-logical bench-health bench-retention constraints reference clean
+.PHONY: help setup demo up down test check lint unit integration detection mutants healthy-drills random-damage histories forecasts again flipped-bytes queue-jobs faults kills alarms setups drawn thorough detection-table e2e bench bench-exact bench-logical bench-health bench-retention constraints reference clean
 
 # What one wants to hand on: make unit ARGS='-k lsn', make bench ARGS=full
 ARGS ?=
@@ -29,6 +29,8 @@ down: setup ## Stop what `make up` started
 	@$(RUN) -m pgdrill_demo down $(ARGS)
 
 test: lint unit integration detection drawn e2e ## Everything a change has to pass
+
+check: lint unit ## What a change is tried by while it is made: no server, within a minute
 
 thorough: mutants healthy-drills random-damage histories forecasts again flipped-bytes queue-jobs faults kills alarms setups ## What takes longer: the checks themselves tested, healthy drills, random damage
 

@@ -13,7 +13,13 @@ from typing import Any
 from airflow.sdk import Param
 from airflow.sdk.exceptions import AirflowException
 
-from pgdrill.airflow.dags import base_backup_dag, logical_dump_dag, restore_drill_dag, retention_dag
+from pgdrill.airflow.dags import (
+    backup_health_dag,
+    base_backup_dag,
+    logical_dump_dag,
+    restore_drill_dag,
+    retention_dag,
+)
 from pgdrill.config import load
 
 # more tries than deaths: Airflow loses one now and then where all cores are busy
@@ -54,7 +60,13 @@ def dying(kind: Any) -> None:
 
 settings = load()
 for cluster in settings.clusters.values():
-    for make in (base_backup_dag, logical_dump_dag, restore_drill_dag, retention_dag):
+    for make in (
+        backup_health_dag,
+        base_backup_dag,
+        logical_dump_dag,
+        restore_drill_dag,
+        retention_dag,
+    ):
         dag = make(cluster, settings)
         dag.params["dies"] = Param(False, type="boolean")
         for task in dag.tasks:
