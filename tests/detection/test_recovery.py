@@ -5,19 +5,27 @@ of another instant.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import lz4.frame
+import obstore
 import psycopg
 import pytest
 
+from pgdrill.access import Access
 from pgdrill.baseline import Baseline
 from pgdrill.checks import Context, run_checks
 from pgdrill.checks.runner import checking
 from pgdrill.config import Cluster
+from pgdrill.host.fence.watch import Bounds, Watch
+from pgdrill.host.process import Runner
 from pgdrill.postgres.sandbox_settings import AUTO_CONF_ASIDE
+from pgdrill.recovery.timelines import archived_timelines, branches
 from pgdrill.reports import store
 from pgdrill.reports.model import CheckResult, Heartbeats, InstantProof, Report, Target
 from tests.detection.conftest import DATABASE, STATEMENT_SECONDS, Copy
@@ -37,6 +45,7 @@ def answers(
     production: Baseline | None = None,
     cluster: Cluster | None = None,
     log: bool = True,
+    watch: Watch | None = None,
 ) -> list[CheckResult]:
     """The family's answers, the log being the restore's and the copy's own behind it."""
     log_file = copy.data.parent / "whole.log"
@@ -59,8 +68,9 @@ def answers(
         log_file=log_file,
         data_directory=copy.data,
         configuration=copy.configuration,
+        watch=watch,
     )
-    return list(run_checks(context, FAMILIES))
+    return [*run_checks(context, FAMILIES), *run_checks(context, FAMILIES, last=True)]
 
 
 def of(results: list[CheckResult], *statuses: str) -> dict[str, str]:
@@ -111,6 +121,66 @@ def test_a_restore_that_followed_another_timeline_than_productions_is_seen(copy:
     found = red(copy)
     assert "without a history" in found["timeline"]
     assert "history" in found["promoted-once"]
+
+
+def test_a_stray_timeline_in_the_archive_is_named_and_one_that_is_gone_is_not(copy: Copy) -> None:
+    """As by a server that was restored by hand, promoted, and left to archive."""
+    access, runner = copy.mould.stack.access, Runner()
+
+    def archived() -> Report:
+        wal = access.wal_reader(runner, copy.data.parent)
+        found = archived_timelines(wal, access.repository.wal(), least=1)
+        report = report_of(copy)
+        report.branches = branches(access, found, 1, [], production=True)
+        return report
+
+    assert "stray-timeline" not in red(copy, report=archived())
+    left = f"1\t{copy.one('SELECT pg_current_wal_lsn()')}\tno recovery target specified\n".encode()
+    keys = [
+        archive(access, "00000002.history", left),
+        archive(access, "000000020000000000000009", bytes(16 * 2**20)),
+    ]
+    try:
+        assert set(found := red(copy, report=archived())) == {"stray-timeline"}
+        assert (
+            "00000002.history 1 segments, from 000000020000000000000009 on"
+            in (found["stray-timeline"])
+        )
+    finally:
+        obstore.delete(access.objects.store, keys)
+    assert "stray-timeline" not in red(copy, report=archived())
+
+
+def archive(access: Access, name: str, content: bytes) -> str:
+    """Put a file of WAL where the tool archives to; return its key."""
+    walg = access.tool.name == "wal-g"
+    key = access.repository.wal_keys.of(name) + (".lz4" if walg else "")
+    obstore.put(access.objects.store, key, lz4.frame.compress(content) if walg else content)
+    return key
+
+
+def test_a_program_that_the_restored_server_starts_is_seen(copy: Copy) -> None:
+    """As by somebody's function that runs by itself. It waits at a pipe for the test's end."""
+    postgres = str(Path(copy.mould.stack.access.binaries.path("postgres")).resolve())
+    folders = (copy.data.parent, copy.server.socket_directory, copy.server.log_file)
+    watch = Watch(
+        copy.server.process, Bounds((postgres,), tuple(str(Path(one).resolve()) for one in folders))
+    )
+    assert "harmless" not in red(copy, watch=watch)
+    assert watch.looks
+    pipe = copy.data / "pipe"
+    os.mkfifo(pipe)
+    try:
+        with psycopg.connect(copy.server.conninfo(DATABASE), autocommit=True) as connection:
+            connection.execute("CREATE TABLE spy (line text)")
+            with ThreadPoolExecutor(1) as other:
+                acting = other.submit(connection.execute, f"COPY spy FROM PROGRAM 'cat {pipe}'")
+                with pipe.open("w"):  # which waits for its reader
+                    found = red(copy, watch=watch)
+                acting.result()
+    finally:
+        pipe.unlink()
+    assert f"cat {pipe}" in found["harmless"]
 
 
 def test_another_clusters_data_and_a_stop_before_the_target_are_seen(copy: Copy) -> None:
