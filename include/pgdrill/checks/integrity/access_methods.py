@@ -63,6 +63,13 @@ WHERE m.amname NOT IN ('btree', 'hnsw', 'ivfflat') AND x.relkind = 'i' AND x.rel
   AND i.indisvalid AND i.indisready AND i.indislive
 ORDER BY 2, k.n
 """.replace("{name}", shown("w", "x"))
+INDEXES_OFF, INDEXES_ON = (
+    "; ".join(
+        f"SET LOCAL enable_{method} = {how}"
+        for method in ("indexscan", "indexonlyscan", "bitmapscan")
+    )
+    for how in ("off", "on")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,8 +250,7 @@ def _places(connection: psycopg.Connection, key: Key) -> list[str]:
         if share < 100
         else sql.SQL("")
     )
-    for method in ("indexscan", "indexonlyscan", "bitmapscan"):
-        connection.execute(sql.SQL("SET LOCAL {} = off").format(sql.Identifier(f"enable_{method}")))
+    connection.execute(INDEXES_OFF)
     rows = connection.execute(
         sql.SQL(
             "SELECT ctid::text FROM ONLY {t} {part} WHERE {kept} AND {probe} IS NOT NULL ORDER BY"
@@ -258,8 +264,7 @@ def _places(connection: psycopg.Connection, key: Key) -> list[str]:
         ),
         {},
     ).fetchall()
-    for method in ("indexscan", "indexonlyscan", "bitmapscan"):
-        connection.execute(sql.SQL("SET LOCAL {} = on").format(sql.Identifier(f"enable_{method}")))
+    connection.execute(INDEXES_ON)
     return [row[0] for row in rows]
 
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ FLAGS = re.compile(r"^flags:\s*([0-7]+)", re.MULTILINE)
 INTERNET = ("tcp", "tcp6", "udp", "udp6", "udplite", "raw", "raw6")
 INODE_COLUMN = {"unix": 6} | dict.fromkeys(INTERNET, 9)
 OURS = Path("/proc/self/net/unix")
+Sockets = Mapping[str, tuple[str, str]]  # by inode -> kind and, of a Unix socket, its path
 DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 
@@ -66,9 +67,7 @@ class Watch:
             family = leader.children(recursive=True)
             if leader.name() == "postgres":  # without a process in between
                 family = [leader, *family]
-            self.found |= dict.fromkeys(
-                words for process in family for words in strange(process.pid, self.bounds)
-            )
+            self.found |= dict.fromkeys(strange([one.pid for one in family], self.bounds))
             self.looks += bool(family)
 
     def _run(self) -> None:
@@ -76,40 +75,60 @@ class Watch:
             self.look()
 
 
-def strange(pid: int, bounds: Bounds) -> Iterator[str]:
-    """Yield what is strange about a process.
+def strange(pids: Iterable[int], bounds: Bounds) -> Iterator[str]:
+    """Yield what is strange about processes.
 
     Nothing is told of a process that has ended, or of a descriptor that was closed, meanwhile.
     """
-    place = Path("/proc", str(pid))
-    try:
-        program = os.readlink(place / "exe")  # noqa: PTH115 - a path of another file system
-        words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        if program not in bounds.programs:
-            if not (bounds.helpers and bounds.helpers in words):
+    opened: dict[Path, list[tuple[Path, str]]] = {}
+    for pid in pids:
+        place = Path("/proc", str(pid))
+        with contextlib.suppress(OSError):  # it has ended
+            program = os.readlink(place / "exe")  # noqa: PTH115 - a path of another file system
+            words = (place / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            if program in bounds.programs:
+                opened[place] = [(one, _target(one)) for one in (place / "fd").iterdir()]
+            elif not (bounds.helpers and bounds.helpers in words):
                 yield f"process {program}: {words[:100].strip()}"
+    # The sockets are read after the descriptors: a connection that was accepted in between would
+    # be of an unknown kind.
+    networks: dict[str, Sockets] = {}
+    for place, descriptors in opened.items():
+        with contextlib.suppress(OSError):
+            yield from _strange_descriptors(place, descriptors, networks, bounds)
+
+
+def _strange_descriptors(
+    place: Path, descriptors: list[tuple[Path, str]], networks: dict[str, Sockets], bounds: Bounds
+) -> Iterator[str]:
+    """Yield what is strange among a process's descriptors; each network's tables are read once."""
+    network = _network(place)
+    if network not in networks:
+        found = _sockets(place)
+        if _network(place) != network:
             return
-        opened = [(descriptor, _target(descriptor)) for descriptor in (place / "fd").iterdir()]
-        # The sockets are read after the descriptors: a connection that was accepted in between
-        # would be of an unknown kind.
-        sockets = _sockets(place)
-        for descriptor, target in opened:
-            if match := SOCKET.fullmatch(target):
-                if (words := _strange_socket(match[1], sockets, bounds)) and _target(
-                    descriptor
-                ) == target:
-                    yield words
-            elif (
-                target.startswith("/")
-                and _written(place, descriptor.name)
-                and not _inside(target, bounds)
-            ):
-                yield f"file {target}, open for writing"
-    except OSError:  # it has ended
-        return
+        networks[network] = found  # whole, for the process has not ended meanwhile
+    sockets = networks[network]
+    for descriptor, target in descriptors:
+        if match := SOCKET.fullmatch(target):
+            if (words := _strange_socket(match[1], sockets, bounds)) and _target(
+                descriptor
+            ) == target:
+                yield words
+        elif (
+            target.startswith("/")
+            and _written(place, descriptor.name)
+            and not _inside(target, bounds)
+        ):
+            yield f"file {target}, open for writing"
 
 
-def _sockets(place: Path) -> Mapping[str, tuple[str, str]]:
+def _network(place: Path) -> str:
+    """Return the network namespace of a process; raise OSError where it has ended."""
+    return os.readlink(place / "ns" / "net")  # noqa: PTH115 - a path of another file system
+
+
+def _sockets(place: Path) -> Sockets:
     """Return the sockets by inode -> kind and, of a Unix socket, its path.
 
     They are those of the process's own network. The server's end of a connection counts to the
@@ -137,7 +156,7 @@ def _lines(table: Path) -> list[str]:
         return []
 
 
-def _strange_socket(inode: str, sockets: Mapping[str, tuple[str, str]], bounds: Bounds) -> str:
+def _strange_socket(inode: str, sockets: Sockets, bounds: Bounds) -> str:
     kind, path = sockets.get(inode, ("of an unknown kind", ""))
     if kind == "unix":
         return f"Unix socket {path}" if path and not _inside(path, bounds) else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +24,7 @@ def listening(tmp_path: Path) -> Iterator[socket.socket]:
 
 def sockets_of_this_process(tmp_path: Path) -> Counter[str]:
     bounds = watch.Bounds((os.readlink("/proc/self/exe"),), (str(tmp_path),))  # noqa: PTH115
-    return Counter(words for words in watch.strange(os.getpid(), bounds) if "socket" in words)
+    return Counter(words for words in watch.strange([os.getpid()], bounds) if "socket" in words)
 
 
 @pytest.fixture
@@ -82,3 +83,33 @@ def test_a_socket_to_the_world_is_strange(sockets_seen: Callable[[], list[str]])
         tcp.bind(("127.0.0.1", 0))
         tcp.listen()
         assert sockets_seen() == ["socket (tcp)"]
+
+
+def test_the_tables_of_a_network_are_read_once_for_all_its_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    at_the_tables(monkeypatch, before=lambda: reads.append(1), after=lambda: None)
+    with subprocess.Popen(["sleep", "60"], stdin=subprocess.PIPE) as other:
+        programs = tuple(os.readlink(f"/proc/{pid}/exe") for pid in (os.getpid(), other.pid))  # noqa: PTH115
+        found = list(watch.strange([other.pid, os.getpid()], watch.Bounds(programs, ("/",))))
+        other.kill()
+    assert not [words for words in found if words.startswith("process")]
+    assert len(reads) == 1
+
+
+def test_a_process_that_ends_while_its_tables_are_read_hides_none_of_another_one(
+    listening: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tables would be empty, and the others' sockets of an unknown kind."""
+    other = subprocess.Popen(["sleep", "60"])
+
+    def end() -> None:
+        other.kill()
+        other.wait()
+
+    programs = tuple(os.readlink(f"/proc/{pid}/exe") for pid in (os.getpid(), other.pid))  # noqa: PTH115
+    at_the_tables(monkeypatch, before=end, after=lambda: None)
+    found = list(watch.strange([other.pid, os.getpid()], watch.Bounds(programs, (str(tmp_path),))))
+    assert f"Unix socket {tmp_path}/s" not in found
+    assert "socket (of an unknown kind)" not in found
