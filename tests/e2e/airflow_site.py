@@ -54,8 +54,17 @@ class Site(NamedTuple):
         if state != "success":
             for task, ended in self.airflow.task_states(dag_id, run_id).items():
                 if ended == "failed":
-                    print(task, *list(self.airflow.log_lines(dag_id, run_id, task))[-15:], sep="\n")
+                    print(task, *self._last_words(dag_id, run_id, task), sep="\n")
         return state
+
+    def _last_words(self, dag_id: str, run_id: str, task: str) -> list[str]:
+        """The end of the log of a task's newest try; what Airflow knows of it where none is."""
+        where = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}"
+        known = self.airflow.call("GET", where)
+        try:
+            return list(self.airflow.log_lines(dag_id, run_id, task, known["try_number"]))[-15:]
+        except RuntimeError as error:
+            return [str(error), str(known)]
 
     def runs(self, dag_id: str) -> list[str]:
         """The DAG's run ids."""
