@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import psycopg
 
-from pgdrill.checks.base import Context
+from pgdrill.checks.base import Context, Outcome
 from pgdrill.errors import CouldNotVerify
 
 RETURN_SECONDS = 30.0  # for a server that recovers from a crash
@@ -38,7 +38,7 @@ class Server:
     @classmethod
     def of(cls, context: Context, database: str, connection: psycopg.Connection) -> Server:
         """Begin to watch the server that the connection leads to."""
-        (now,) = connection.execute(NOW).fetchone() or (datetime.min.replace(tzinfo=UTC),)
+        [(now,)] = connection.execute(NOW).fetchall()
         return cls(context, database, now)
 
     def crashed(self) -> bool:
@@ -51,11 +51,26 @@ class Server:
         anew, self.since = asked
         return anew
 
+    def session_ended(self, doing: str, *, by_order: bool = False) -> Outcome:
+        """Return the outcome for a session that ended, and took all that was left to ask with it.
+
+        One that was terminated, or cut on its way, says nothing of the data: code that stands on a
+        table may outlive every timeout. A server that crashes over it does.
+        """
+        left = f"while {doing}; the rest was not checked"
+        if by_order:
+            return Outcome(
+                "skip", self.database, message=f"the session was ended by an order {left}"
+            )
+        if not self.crashed():
+            return Outcome("skip", self.database, message=f"the session was cut {left}")
+        return Outcome("fail", self.database, "the server ended", "a server that goes on", left)
+
     def _started(self) -> tuple[bool, datetime] | None:
         """Return whether it started anew, and its clock; None while it lets nobody in."""
         try:
             with self.context.system(self.database) as connection:
-                row = connection.execute(STARTED, (self.since,)).fetchone()
-                return (row[0], row[1]) if row else None
+                [(anew, now)] = connection.execute(STARTED, (self.since,)).fetchall()
+                return anew, now
         except (psycopg.Error, CouldNotVerify):
             return None

@@ -14,6 +14,7 @@ import pytest
 from pgdrill.baseline import Changes, DatabaseState, TableState
 from pgdrill.checks import Context
 from pgdrill.checks.base import Outcome
+from pgdrill.checks.integrity.access_methods import Key, _searched, access_methods
 from pgdrill.checks.integrity.relations import Relation, each, opened, relations
 from pgdrill.checks.runner import checking
 from pgdrill.checks.tables import rows_as_recorded
@@ -37,6 +38,7 @@ def server() -> Iterator[LocalServer]:
                 connection.execute(
                     f"CREATE TABLE public.{table} AS SELECT i FROM generate_series(1, 100) i"
                 )
+                connection.execute(f"CREATE INDEX {table}_hash ON public.{table} USING hash (i)")
         yield made
 
 
@@ -190,3 +192,35 @@ def test_relations_over_which_the_server_crashes_are_damage(context: Context) ->
 
 def test_relations_of_a_session_that_lives_are_whole(context: Context) -> None:
     assert sound_until(context, None)["pass"].value == len(TABLES)
+
+
+def searched_until(
+    context: Context, monkeypatch: pytest.MonkeyPatch, harm: Callable[[psycopg.Connection], None]
+) -> list[Outcome]:
+    """What is said of the indexes, where the search through the second one is met by ``harm``."""
+
+    def search(connection: psycopg.Connection, key: Key, *given: object) -> object:
+        if key.plain == "second_hash":
+            harm(connection)
+        return _searched(connection, key, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("pgdrill.checks.integrity.access_methods._searched", search)
+    return list(access_methods(context))
+
+
+def test_indexes_whose_session_is_cut_could_not_be_verified(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = searched_until(context, monkeypatch, cut)
+    assert {one.status for one in found} == {"pass", "skip"}, found
+    (left,) = [one for one in found if one.status == "skip"]
+    assert "the session was cut while searching second_hash" in left.message
+
+
+def test_indexes_over_which_the_server_crashes_are_damage(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = searched_until(context, monkeypatch, crash)
+    (red,) = [one for one in found if one.status == "fail"]
+    assert red.value == "the server ended"
+    assert "second_hash" in red.message

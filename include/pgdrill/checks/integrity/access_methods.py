@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 
 from pgdrill.checks.base import Context, Outcome, check
+from pgdrill.checks.cut import Server
 from pgdrill.checks.integrity.relations import asking, error_outcome, shown
 from pgdrill.checks.outlived import ENDED, asked_once
 from pgdrill.postgres.identifiers import beside, doubled
@@ -63,13 +64,11 @@ WHERE m.amname NOT IN ('btree', 'hnsw', 'ivfflat') AND x.relkind = 'i' AND x.rel
   AND i.indisvalid AND i.indisready AND i.indislive
 ORDER BY 2, k.n
 """.replace("{name}", shown("w", "x"))
-INDEXES_OFF, INDEXES_ON = (
-    "; ".join(
-        f"SET LOCAL enable_{method} = {how}"
-        for method in ("indexscan", "indexonlyscan", "bitmapscan")
-    )
-    for how in ("off", "on")
-)
+INDEX_SCANS = """
+SET LOCAL enable_indexscan = {0};
+SET LOCAL enable_indexonlyscan = {0};
+SET LOCAL enable_bitmapscan = {0}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +130,7 @@ def access_methods(context: Context) -> Iterator[Outcome]:
     for database in context.databases:
         with contextlib.ExitStack() as held:
             connection, alone = _asking(context, database, held)
+            server = Server.of(context, database, connection)
             good = looked_at = 0
             with catalogs_only(connection):  # then names in expressions have their schema
                 keys = [
@@ -140,7 +140,6 @@ def access_methods(context: Context) -> Iterator[Outcome]:
                 thing = f"{database}.{key.index}" + (
                     f" (key {key.number})" if key.number > 1 else ""
                 )
-                ended = False
                 try:
                     with (
                         asked_once(context, database, key.table_oid),
@@ -148,28 +147,20 @@ def access_methods(context: Context) -> Iterator[Outcome]:
                     ):
                         answer, rows = _searched(connection, key, thing, alone)
                 except ENDED as error:
-                    ended = True
                     answer = Outcome(
                         "skip", thing, message=f"could not be searched: {words_of(error)}"
                     )
                     rows = 0
                 except psycopg.Error as error:
+                    if connection.closed:
+                        yield server.session_ended(f"searching {key.index}")
+                        break
                     answer, rows = error_outcome(thing, error), 0
                 if answer:
                     yield answer
                 # code of that table ended the session, which says nothing about the others
-                if connection.closed and ended:
+                if connection.closed:
                     connection, alone = _asking(context, database, held)
-                elif connection.closed:
-                    yield Outcome(
-                        "skip",
-                        database,
-                        message=(
-                            f"the server ended while searching {key.index}: the rest was not"
-                            " checked"
-                        ),
-                    )
-                    break
                 good, looked_at = good + (answer is None), looked_at + rows
             if good:
                 yield Outcome(
@@ -250,7 +241,7 @@ def _places(connection: psycopg.Connection, key: Key) -> list[str]:
         if share < 100
         else sql.SQL("")
     )
-    connection.execute(INDEXES_OFF)
+    connection.execute(INDEX_SCANS.format("off"))
     rows = connection.execute(
         sql.SQL(
             "SELECT ctid::text FROM ONLY {t} {part} WHERE {kept} AND {probe} IS NOT NULL ORDER BY"
@@ -264,7 +255,7 @@ def _places(connection: psycopg.Connection, key: Key) -> list[str]:
         ),
         {},
     ).fetchall()
-    connection.execute(INDEXES_ON)
+    connection.execute(INDEX_SCANS.format("on"))
     return [row[0] for row in rows]
 
 

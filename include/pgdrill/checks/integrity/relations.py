@@ -265,7 +265,7 @@ def each(
             names = (
                 some[0].name if len(some) == 1 else f"one of {', '.join(one.name for one in some)}"
             )
-            asked.found.append(_ended(server, names, terminated=asked.terminated))
+            asked.found.append(server.session_ended(f"reading {names}", by_order=asked.terminated))
             break
     found = asked.found
     yield from _shown(database, found)
@@ -312,19 +312,6 @@ class _Asked:
                 answer = error_outcome(f"{self.database}.{relation.name}", error)
             if answer:
                 self.found.append(answer)
-
-
-def _ended(server: Server, names: str, *, terminated: bool) -> Outcome:
-    """Return the outcome for a session that ended while relations were read.
-
-    One that was terminated, or cut on its way, says nothing of the data: code that stands on a
-    table may outlive every timeout. A server that crashes over it does.
-    """
-    cause = "ended by an order" if terminated else "cut" if not server.crashed() else ""
-    rest = f"while reading {names}; the rest was not checked"
-    if cause:
-        return Outcome("skip", server.database, message=f"the session was {cause} {rest}")
-    return Outcome("fail", server.database, "the server ended", "a server that goes on", rest)
 
 
 def _batches(relations: list[Relation]) -> Iterator[list[Relation]]:
