@@ -18,6 +18,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import lz4.frame
+import obstore
 
 from pgdrill.access import Access, Credentials
 from pgdrill.drill import check_stage, destroy_stage, new_drill_id, restore_stage
@@ -54,6 +55,14 @@ def draw(small: Small, chance: random.Random, area: str) -> tuple[Path, str, byt
         if after is None or after == before:
             continue
         return file, f"{kind}{BEFORE if inside else ''}", _packed(after) if inside else after
+
+
+def put_wal(access: Access, name: str, content: bytes) -> str:
+    """Put a file of WAL where the tool archives to; return its key."""
+    walg = access.tool.name == "wal-g"
+    key = access.repository.wal_keys.of(name) + (".lz4" if walg else "")
+    obstore.put(access.objects.store, key, _packed(content) if walg else content)
+    return key
 
 
 def _packed(content: bytes) -> bytes:

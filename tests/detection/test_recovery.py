@@ -12,12 +12,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import lz4.frame
 import obstore
 import psycopg
 import pytest
 
-from pgdrill.access import Access
 from pgdrill.baseline import Baseline
 from pgdrill.checks import Context, run_checks
 from pgdrill.checks.runner import checking
@@ -28,6 +26,7 @@ from pgdrill.postgres.sandbox_settings import AUTO_CONF_ASIDE
 from pgdrill.recovery.timelines import archived_timelines, branches
 from pgdrill.reports import store
 from pgdrill.reports.model import CheckResult, Heartbeats, InstantProof, Report, Target
+from tests.damage.repository import put_wal
 from tests.detection.conftest import DATABASE, STATEMENT_SECONDS, Copy
 
 FAMILIES = ("recovery",)
@@ -137,8 +136,8 @@ def test_a_stray_timeline_in_the_archive_is_named_and_one_that_is_gone_is_not(co
     assert "stray-timeline" not in red(copy, report=archived())
     left = f"1\t{copy.one('SELECT pg_current_wal_lsn()')}\tno recovery target specified\n".encode()
     keys = [
-        archive(access, "00000002.history", left),
-        archive(access, "000000020000000000000009", bytes(16 * 2**20)),
+        put_wal(access, "00000002.history", left),
+        put_wal(access, "000000020000000000000009", bytes(16 * 2**20)),
     ]
     try:
         assert set(found := red(copy, report=archived())) == {"stray-timeline"}
@@ -149,14 +148,6 @@ def test_a_stray_timeline_in_the_archive_is_named_and_one_that_is_gone_is_not(co
     finally:
         obstore.delete(access.objects.store, keys)
     assert "stray-timeline" not in red(copy, report=archived())
-
-
-def archive(access: Access, name: str, content: bytes) -> str:
-    """Put a file of WAL where the tool archives to; return its key."""
-    walg = access.tool.name == "wal-g"
-    key = access.repository.wal_keys.of(name) + (".lz4" if walg else "")
-    obstore.put(access.objects.store, key, lz4.frame.compress(content) if walg else content)
-    return key
 
 
 def test_a_program_that_the_restored_server_starts_is_seen(copy: Copy) -> None:

@@ -57,14 +57,18 @@ class Site(NamedTuple):
                     print(task, *self._last_words(dag_id, run_id, task), sep="\n")
         return state
 
-    def _last_words(self, dag_id: str, run_id: str, task: str) -> list[str]:
-        """The end of the log of a task's newest try; what Airflow knows of it where none is."""
+    def newest_try(self, dag_id: str, run_id: str, task: str) -> int:
+        """The number of a task's newest try."""
         where = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}"
-        known = self.airflow.call("GET", where)
+        return int(self.airflow.call("GET", where)["try_number"])
+
+    def _last_words(self, dag_id: str, run_id: str, task: str) -> list[str]:
+        """The end of the log of a task's newest try, or why Airflow has none."""
+        number = self.newest_try(dag_id, run_id, task)
         try:
-            return list(self.airflow.log_lines(dag_id, run_id, task, known["try_number"]))[-15:]
+            return list(self.airflow.log_lines(dag_id, run_id, task, number))[-15:]
         except RuntimeError as error:
-            return [str(error), str(known)]
+            return [f"no log of try {number}: {error}"]
 
     def runs(self, dag_id: str) -> list[str]:
         """The DAG's run ids."""

@@ -151,7 +151,7 @@ def test_whatever_is_cleared_a_run_says_what_its_newest_drill_found_and_loses_no
         assert ended == "failed"
         said = " ".join(
             site.airflow.log_lines(
-                dag_id, run_id, "passed", attempt(site, dag_id, run_id, "passed")
+                dag_id, run_id, "passed", site.newest_try(dag_id, run_id, "passed")
             )
         )
         assert f"clear `{instead}`" in said
@@ -169,15 +169,6 @@ def verdicts(site: Site) -> dict[str, tuple[str, int]]:
     return {
         name: (report.verdict, len(report.results)) for name, report in {**found, **dumps}.items()
     }
-
-
-def attempt(site: Site, dag_id: str, run_id: str, task: str) -> int:
-    """The number of a task's newest try."""
-    return int(
-        site.airflow.call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task}")[
-            "try_number"
-        ]
-    )
 
 
 @drawn("kept")

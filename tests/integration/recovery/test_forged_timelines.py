@@ -8,7 +8,6 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import lz4.frame
 import pytest
 
 from pgdrill.host.process import Runner
@@ -18,20 +17,11 @@ from pgdrill.repository.restorable_window import Line
 from pgdrill.retention.collect import take_inventory
 from pgdrill.retention.plan import make_plan
 from pgdrill.retention.window import window_of
+from tests.damage.repository import put_wal
 from tests.integration.conftest import Copy
 
 SECONDS = 120.0  # on a busy machine; without an end it would be hours
 HIGHEST = ("FFFFFFFF", "FFFFFFFE", "80000000", "7FFFFFFF")
-
-
-def forge(repository: Copy, name: str, content: bytes) -> None:
-    """An object of that name where the tool archives to."""
-    access = repository.access()
-    file = repository.folder / (
-        access.repository.wal_keys.of(name) + (".lz4" if access.tool.name == "wal-g" else "")
-    )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(lz4.frame.compress(content) if access.tool.name == "wal-g" else content)
 
 
 def history(repository: Copy, *, far: bool) -> bytes:
@@ -49,8 +39,8 @@ def history(repository: Copy, *, far: bool) -> bytes:
 def test_a_forged_highest_timeline_neither_leads_nor_hides_what_is_there(
     repository: Copy, number: str, far: bool
 ) -> None:
-    forge(repository, f"{number}.history", history(repository, far=far))
-    forge(repository, f"{number}0000000000000001", bytes(16 * 2**20))
+    put_wal(repository.access(), f"{number}.history", history(repository, far=far))
+    put_wal(repository.access(), f"{number}0000000000000001", bytes(16 * 2**20))
     started = time.monotonic()
     report = repository.drill()
     assert report.restore.status == "ok", report.restore.trouble
@@ -74,7 +64,7 @@ def test_a_forged_highest_timeline_neither_leads_nor_hides_what_is_there(
     ],
 )
 def test_window_and_retention_answer_beside_it(repository: Copy, name: str) -> None:
-    forge(repository, name, b"nothing of the kind")
+    put_wal(repository.access(), name, b"nothing of the kind")
     started, access = time.monotonic(), repository.access()
     inventory, now = take_inventory(access, Runner()), datetime.now(UTC)
     window = window_of(access.cluster.name, inventory, access.cluster.retention, now)
