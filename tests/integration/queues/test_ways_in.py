@@ -14,7 +14,7 @@ import redis
 from pgdrill.errors import PgdrillError
 from pgdrill.queues.take import take_snapshot
 from pgdrill.queues.verify import verify
-from tests.integration.queues.conftest import PASSWORD, Server, World, programs
+from tests.integration.queues.conftest import PASSWORD, WAIT_SECONDS, Server, World, programs
 
 
 def free_ports(count: int) -> list[int]:
@@ -107,9 +107,12 @@ def watched(world: World, folder: Path) -> Iterator[tuple[int, int, int]]:
     ]
     third = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        first.client().set("bull:q:id", "7")
+        writer = first.client()
+        writer.set("bull:q:id", "7")
         client = redis.Redis(port=sentinel, protocol=2)
         first.until(lambda: _knows(client, replica))
+        # a link that is up says nothing of what is still on its way
+        assert writer.wait(1, int(WAIT_SECONDS * 1000)) == 1
         yield primary, replica, sentinel
     finally:
         third.kill()
