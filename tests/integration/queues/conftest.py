@@ -21,6 +21,7 @@ import redis
 from pgdrill.access import Access
 from pgdrill.config import parse
 from pgdrill.queues.access import QueueAccess
+from pgdrill_demo.stack import preferred_tool
 
 PASSWORD = "queue-password-nobody-sees"
 PAYLOAD = "payload-of-a-patient"
@@ -108,13 +109,19 @@ class World:
     server: Server
     home: Path
 
+    def repository(self) -> dict[str, str]:
+        """The cluster's, in which nothing lies; barman-cloud takes no folder."""
+        tool = preferred_tool()
+        url = f"file://{self.home}/store" if tool == "wal-g" else "s3://nowhere/agents"
+        return {"url": url, "tool": tool}
+
     def access(self, **more: Any) -> QueueAccess:
         number = next(NUMBERS)
         settings = {
             "clusters": {
                 "agents": {
                     "server": {"data_directory": "/nowhere", "dsn": f"host={self.home}/none"},
-                    "repository": {"url": f"file://{self.home}/store"},
+                    "repository": self.repository(),
                     "drill": {
                         "work_directory": str(self.home / "work"),
                         "keep_free_bytes": 1,

@@ -30,9 +30,9 @@ MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture(scope="module")
-def database() -> Iterator[Source]:
+def database(world: World) -> Iterator[Source]:
     home = Path(tempfile.mkdtemp(prefix="pgdrill-"))
-    made = Source(home, binaries(), f"file://{home}/store")
+    made = Source(home, binaries(), "", more={"repository": world.repository()})
     try:
         made.create("SELECT 1")
         yield made
@@ -93,7 +93,7 @@ def test_the_newest_at_or_before_the_databases_instant_is_taken(
     queue = access.queue.model_dump(exclude={"name"}, exclude_defaults=True)
     cluster = {
         "server": {"data_directory": "/nowhere"},
-        "repository": {"url": access.cluster.repository.url},
+        "repository": world.repository(),
         "drill": {"work_directory": str(access.cluster.drill.work_directory)},
     }
     tables = itertools.chain(
